@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's parameters: one dataclass that holds values, descriptions and ranges."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+
+class ParameterError(ValueError):
+    """One or more parameters are outside what is allowed; the text names each, with its value."""
+
+
+def _parameter(
+    default: Any,
+    text: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    read_only: bool = False,
+) -> Any:
+    return dataclasses.field(
+        default=default,
+        metadata={
+            'text': text,
+            'minimum': minimum,
+            'maximum': maximum,
+            'choices': choices,
+            'read_only': read_only,
+        },
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class NodeParameters:
+    """Values of all parameters of `sr_node`. Times are seconds, distances metres."""
+
+    autostart: bool = _parameter(
+        True, 'Configure and activate at start, without a lifecycle manager.', read_only=True
+    )
+    weights: str = _parameter(
+        '',
+        "Fusion network: empty = the weights in the package, 'interpolation' = no network (the "
+        'interpolated input passes through), or a folder or Hugging Face id.',
+        read_only=True,
+    )
+    relative_depth: str = _parameter(
+        '',
+        "Relative depth: empty = what the weights come with, 'off' = none, or a folder or Hugging "
+        'Face id of a Depth Anything checkpoint.',
+        read_only=True,
+    )
+    device: str = _parameter(
+        'auto', "Where the network runs: 'auto', 'cpu', 'cuda' or 'cuda:N'.", read_only=True
+    )
+    precision: str = _parameter(
+        'auto',
+        "Arithmetic of convolutions and attention: 'auto', 'fp32', 'bf16' or 'fp16'.",
+        read_only=True,
+    )
+    warm_up_rgb_size: tuple[int, ...] = _parameter(
+        (640, 480),
+        'Width and height of RGB that the pipeline is warmed up for when configured.',
+        minimum=8,
+        maximum=16384,
+        read_only=True,
+    )
+    warm_up_depth_size: tuple[int, ...] = _parameter(
+        (640, 480),
+        'Width and height of depth that the pipeline is warmed up for when configured.',
+        minimum=8,
+        maximum=16384,
+        read_only=True,
+    )
+    slop: float = _parameter(
+        0.02,
+        'Largest difference in seconds between the stamps of a pair; 0 = equal stamps only.',
+        minimum=0.0,
+        maximum=1.0,
+    )
+    depth_hold: float = _parameter(
+        0.1,
+        'How much older than the RGB frame, in seconds, the last depth may be to be used when none '
+        'is within slop; 0 = never.',
+        minimum=0.0,
+        maximum=10.0,
+    )
+    max_age: float = _parameter(
+        0.25,
+        'Frames that waited longer than this since they arrived, in seconds, are dropped as stale.',
+        minimum=0.001,
+        maximum=60.0,
+    )
+    assume_registered: bool = _parameter(
+        False,
+        "Accept depth whose frame_id differs from the RGB image's: its pixels are taken to cover "
+        "exactly the RGB image's field of view.",
+    )
+    mono16_is_depth: bool = _parameter(
+        False, "Read depth images of encoding 'mono16' as millimetres, as if they said 16UC1."
+    )
+    output_encoding: str = _parameter(
+        '32FC1',
+        "Output: '32FC1' = metres, NaN = invalid; '16UC1' = millimetres, 0 = invalid.",
+        choices=('32FC1', '16UC1'),
+    )
+
+    @classmethod
+    def validated(cls, values: dict[str, Any]) -> NodeParameters:
+        """Check all values together; raise ParameterError naming every one that is not allowed."""
+        checked, problems = {}, []
+        for field in dataclasses.fields(cls):
+            try:
+                checked[field.name] = _checked(field, values[field.name])
+            except ParameterError as problem:
+                problems.append(str(problem))
+        if problems:
+            raise ParameterError('; '.join(problems))
+        return cls(**checked)
+
+
+def _checked(field: dataclasses.Field, value: Any) -> Any:
+    name, metadata, default = field.name, field.metadata, field.default
+    if isinstance(default, float):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ParameterError(f'{name} is {value!r}; it must be a number')
+        value = float(value)
+        _check_range(name, value, metadata)
+    elif isinstance(default, tuple):
+        if len(value) != len(default):
+            raise ParameterError(f'{name} is {list(value)}; it must be {len(default)} integers')
+        value = tuple(int(element) for element in value)
+        for element in value:
+            _check_range(name, element, metadata)
+    elif isinstance(default, int) and not isinstance(default, bool):
+        _check_range(name, value, metadata)
+    if metadata['choices'] and value not in metadata['choices']:
+        allowed = ', '.join(metadata['choices'])
+        raise ParameterError(f'{name} is {value!r}; it must be one of {allowed}')
+    return value
+
+
+def _check_range(name: str, value: float, metadata: Any) -> None:
+    minimum, maximum = metadata['minimum'], metadata['maximum']
+    # Not `value < minimum`: NaN must not pass.
+    if not (math.isfinite(value) and minimum <= value <= maximum):
+        raise ParameterError(f'{name} is {value}; it must be from {minimum} to {maximum}')
+
+
+def descriptor(field: dataclasses.Field) -> ParameterDescriptor:
+    """What `ros2 param describe` shows of a parameter: text, range and whether it may change."""
+    metadata, default = field.metadata, field.default
+    result = ParameterDescriptor(description=metadata['text'], read_only=metadata['read_only'])
+    if isinstance(default, float):
+        # `slop:=0` is an integer to ROS; checked and converted here instead of being refused.
+        result.dynamic_typing = True
+        result.floating_point_range = [
+            FloatingPointRange(from_value=metadata['minimum'], to_value=metadata['maximum'])
+        ]
+    elif isinstance(default, int) and not isinstance(default, bool):
+        result.integer_range = [
+            IntegerRange(from_value=metadata['minimum'], to_value=metadata['maximum'], step=1)
+        ]
+    if metadata['choices']:
+        result.additional_constraints = 'one of ' + ', '.join(metadata['choices'])
+    return result
+
+
+def declare_parameters(node: Node) -> NodeParameters:
+    """Declare every parameter on a node; raise ParameterError naming all unusable start values."""
+    values, problems = {}, []
+    for field in dataclasses.fields(NodeParameters):
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        try:
+            values[field.name] = node.declare_parameter(
+                field.name, default, descriptor(field)
+            ).value
+            _checked(field, values[field.name])
+        except Exception as problem:  # rclpy raises its own types for wrong types and ranges
+            problems.append(str(problem))
+    if problems:
+        raise ParameterError('; '.join(problems))
+    return NodeParameters.validated(values)
+
+
+def changed_parameters(current: NodeParameters, changes: dict[str, Any]) -> NodeParameters:
+    """The current values with changes of our own parameters applied, validated together."""
+    ours = {field.name for field in dataclasses.fields(NodeParameters)}
+    values = {name: getattr(current, name) for name in ours}
+    values.update((name, value) for name, value in changes.items() if name in ours)
+    return NodeParameters.validated(values)
