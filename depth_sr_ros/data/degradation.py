@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From true depth to what a sensor would have delivered: composing, naming and drawing.
+
+The transforms themselves are in downsampling, depth_noise, depth_holes and depth_sensors. All
+are callables `(rgb, depth, rng) -> depth`, see `Degradation`; the same rng state gives the same
+result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from depth_sr_ros.data.depth_holes import (
+    BlobHoles,
+    BorderHoles,
+    DepthRangeHoles,
+    EdgeHoles,
+    GlassHoles,
+    RectangleHoles,
+    SpecularHoles,
+)
+from depth_sr_ros.data.depth_noise import (
+    QUANTISATIONS,
+    GaussianNoise,
+    JPEGArtefacts,
+    LowFrequencyBias,
+    Misregistration,
+    Outliers,
+    Quantise,
+    RangeLimit,
+)
+from depth_sr_ros.data.depth_sensors import (
+    Kinect,
+    LidarLines,
+    PhoneLidar,
+    SparsePoints,
+    StereoCamera,
+    TimeOfFlight,
+)
+from depth_sr_ros.data.downsampling import Downsample, valid_depth
+
+FRAME_SIZE = (480, 640)
+
+
+class Degradation(Protocol):
+    """Takes the truth away: `degradation(rgb, depth, rng) -> depth`.
+
+    rgb: uint8 (H, W, 3). depth: (h, w) metres, 0 or NaN = no measurement, up to RGB's size.
+    Returns float32 metres with 0 where nothing is measured and never NaN: (h, w) smaller than
+    RGB from those that downsample, the size of `depth` from the others. Inputs are left as they
+    are. Only Misregistration makes a pixel valid that was not (it moves them).
+    """
+
+    def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return degraded depth, float32 (h, w) metres."""
+        ...
+
+
+@dataclass(frozen=True)
+class Compose:
+    """Apply degradations from left to right; without any, only mark what is missing with 0."""
+
+    steps: tuple[Degradation, ...] = ()
+
+    def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        depth = valid_depth(depth)
+        for step in self.steps:
+            depth = step(rgb, depth, rng)
+        return depth
+
+
+@dataclass(frozen=True)
+class AtSensorScale:
+    """Apply `inner` to the scene shrunk or grown so that its median depth is `median` metres.
+
+    Sensors work at a few metres, rendered scenes may be streets. The result is scaled back.
+    """
+
+    inner: Degradation
+    median: float = 2.0
+
+    def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        depth = valid_depth(depth)
+        values = depth[depth > 0]
+        if not values.size:
+            return self.inner(rgb, depth, rng)
+        factor = np.float32(self.median / float(np.median(values)))
+        return self.inner(rgb, depth * factor, rng) / factor
+
+
+def _numbers(text: str, count: int) -> list[float]:
+    parts = text.split(':')
+    if len(parts) > count:
+        raise ValueError(f'has {len(parts)} values, at most {count} are allowed')
+    numbers = [float(part) for part in parts]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError('is not finite')
+    return numbers
+
+
+def _integer(text: str) -> int:
+    value = float(text)
+    if not value.is_integer():
+        raise ValueError('is not a whole number')
+    return int(value)
+
+
+def _one(build: Callable[[float], Degradation]) -> Callable[[str], Degradation]:
+    return lambda text: build(*_numbers(text, 1))
+
+
+# name: (what comes after '=', default or None where it must be given, builder)
+_GRAMMAR: dict[str, tuple[str, str | None, Callable[[str], Degradation]]] = {
+    'scale': ('factor 1 to 64, area mean', None, _one(Downsample)),
+    'bicubic': ('factor 1 to 64', None, _one(lambda s: Downsample(s, 'bicubic'))),
+    'nearest': ('factor 1 to 64', None, _one(lambda s: Downsample(s, 'nearest'))),
+    'noise': ('sigma relative to depth, 0 to 0.5', None, _one(GaussianNoise)),
+    'noise_m': ('sigma in metres, 0 to 100', None, _one(lambda s: GaussianNoise(s, False))),
+    'bias': ('sigma relative to depth, 0 to 0.2, smooth', '0.01', _one(LowFrequencyBias)),
+    'quantise': (', '.join(QUANTISATIONS), None, Quantise),
+    'jpeg': ('quality 1 to 100', '50', lambda t: JPEGArtefacts(_integer(t))),
+    'outliers': ('fraction 0 to 0.5', None, _one(Outliers)),
+    'misregistration': ('pixels of RGB, 0 to 32; goes first', '2', _one(Misregistration)),
+    'range': ('NEAR:FAR metres', None, lambda t: RangeLimit(*_near_far(t))),
+    'kinect': (
+        'focal length times baseline, 1 to 1000 px m',
+        str(Kinect.focal_baseline),
+        _one(Kinect),
+    ),
+    'stereo': (
+        'focal length times baseline, 1 to 1000 px m',
+        str(StereoCamera.focal_baseline),
+        _one(StereoCamera),
+    ),
+    'tof': ('factor 1 to 64', '2', _one(TimeOfFlight)),
+    'phone_lidar': ('factor 1 to 64', '2.5', _one(PhoneLidar)),
+    'lidar_lines': ('lines in the frame, 1 to 512', '64', lambda t: LidarLines(_integer(t))),
+    'sparse': ('points in the frame, 1 or more', '500', lambda t: SparsePoints(_integer(t))),
+    'corners': (
+        'textured points in the frame, 1 or more',
+        '500',
+        lambda t: SparsePoints(_integer(t), corners=True),
+    ),
+    'holes': ('fraction 0 to 0.95, blobs', '0.1', _one(BlobHoles)),
+    'rectangles': ('fraction 0 to 0.95', '0.1', _one(RectangleHoles)),
+    'depth_band': ('fraction 0 to 0.95 lost in a band of depths', '0.15', _one(DepthRangeHoles)),
+    'border': ('width 0 to 400 px of RGB', '20', lambda t: BorderHoles(_integer(t))),
+    'specular': ('fraction 0 to 0.95, brightest', '0.03', _one(SpecularHoles)),
+    'edges': ('probability 0 to 1', '0.6', _one(EdgeHoles)),
+    'glass': ('objects, 0 to 20', '2', lambda t: GlassHoles(_integer(t))),
+}
+
+
+def _near_far(text: str) -> list[float]:
+    numbers = _numbers(text, 2)
+    if len(numbers) != 2:
+        raise ValueError('must be NEAR:FAR')
+    return numbers
+
+
+def degradation_help() -> str:
+    """Return one line per name that `parse_degradation` takes."""
+    return '\n'.join(
+        f'{name}{"" if default is None else f" (={default})"}: {meaning}'
+        for name, (meaning, default, _) in _GRAMMAR.items()
+    )
+
+
+def parse_degradation(text: str) -> Degradation:
+    """Read 'scale=8,noise=0.02' as Compose of the named transforms, applied from left to right.
+
+    Each item is NAME=VALUE, or NAME alone where a default exists; '' and 'clean' change nothing.
+    See `degradation_help`. Raises ValueError that quotes the item and what is allowed.
+    """
+    steps: list[Degradation] = []
+    for item in text.split(','):
+        item = item.strip()
+        if item in ('', 'clean'):
+            continue
+        name, equals, value = (part.strip() for part in item.partition('='))
+        if name not in _GRAMMAR:
+            raise ValueError(f'degradation {name!r} is unknown; allowed: {", ".join(_GRAMMAR)}')
+        meaning, default, build = _GRAMMAR[name]
+        if not equals:
+            if default is None:
+                raise ValueError(f'degradation {name!r} needs a value: {name}=({meaning})')
+            value = default
+        try:
+            steps.append(build(value))
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f'degradation {item!r}: {error}; {name} takes {meaning}') from error
+    return Compose(tuple(steps))
+
+
+def training_degradation(
+    rng: np.random.Generator, frame_size: tuple[int, int] = FRAME_SIZE
+) -> Degradation:
+    """Draw the degradation of one training sample.
+
+    Half are downsampled x2 to x16, a quarter come from a dense sensor, a quarter are sparse
+    points or LiDAR lines, so that one network learns all. frame_size: (H, W) of the frame that
+    crops are cut from; 'sparse points' mean that many in it. On crops, scale factors stay what
+    they are.
+    """
+    steps: list[Degradation] = []
+    if rng.random() < 0.2:
+        steps.append(Misregistration(pixels=float(rng.uniform(0.5, 3))))
+    kind = rng.random()
+    if kind < 0.5:
+        steps += _draw_downsampled(rng)
+    elif kind < 0.75:
+        steps += _draw_sensor(rng)
+    else:
+        steps += _draw_sparse(rng, frame_size)
+    return Compose(tuple(steps))
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _chance(rng: np.random.Generator, *options: tuple[float, Callable[[], Degradation]]):
+    """Return the degradation of one option, drawn by probability; none with what is left to 1."""
+    draw = rng.random()
+    for probability, build in options:
+        draw -= probability
+        if draw < 0:
+            return [build()]
+    return []
+
+
+def _draw_holes(rng: np.random.Generator, probability: float) -> list[Degradation]:
+    if rng.random() >= probability:
+        return []
+    return _chance(
+        rng,
+        (0.30, lambda: GlassHoles(int(rng.integers(1, 5)), see_through=float(rng.uniform(0, 0.6)))),
+        (0.25, lambda: BlobHoles(_log_uniform(rng, 0.02, 0.5))),
+        (0.10, lambda: RectangleHoles(_log_uniform(rng, 0.02, 0.3))),
+        (0.10, lambda: DepthRangeHoles(_log_uniform(rng, 0.05, 0.4))),
+        (0.10, lambda: SpecularHoles(_log_uniform(rng, 0.005, 0.1), float(rng.choice([0, 0.1])))),
+        (0.15, lambda: BorderHoles(int(rng.integers(4, 40)))),
+    )
+
+
+def _draw_downsampled(rng: np.random.Generator) -> list[Degradation]:
+    # What can hide behind a cell is lost before it is averaged, so half of the holes come first.
+    steps = _draw_holes(rng, 0.12)
+    if rng.random() < 0.65:
+        factor = float(rng.choice([4, 8, 16]))
+    else:
+        factor = _log_uniform(rng, 2, 16)
+    method = str(rng.choice(['area', 'bicubic', 'nearest'], p=[0.5, 0.25, 0.25]))
+    steps.append(Downsample(factor, method))
+    noise = rng.random()
+    if noise < 0.25:
+        steps.append(GaussianNoise(0.02))
+    elif noise < 0.55:
+        steps.append(GaussianNoise(_log_uniform(rng, 0.002, 0.06)))
+    elif noise < 0.60:
+        steps.append(AtSensorScale(GaussianNoise(_log_uniform(rng, 0.003, 0.06), relative=False)))
+    steps += _draw_rounding(rng, 0.2)
+    if rng.random() < 0.1:
+        steps.append(Outliers(float(rng.uniform(0, 0.05))))
+    return steps + _draw_holes(rng, 0.12)
+
+
+def _draw_rounding(rng: np.random.Generator, probability: float) -> list[Degradation]:
+    if rng.random() >= probability:
+        return []
+    return _chance(
+        rng,
+        (0.75, lambda: Quantise(str(rng.choice(QUANTISATIONS)))),
+        (0.25, lambda: JPEGArtefacts(int(rng.integers(25, 95)))),
+    )
+
+
+def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
+    kind = rng.random()
+    steps: list[Degradation] = []
+    if kind < 0.5:
+        if rng.random() < 0.7:
+            sensor: Degradation = Kinect(
+                focal_baseline=_log_uniform(rng, 25, 80),
+                jitter=float(rng.uniform(0, 0.7)),
+                edge_holes=float(rng.uniform(0, 0.8)),
+                mirrored=bool(rng.random() < 0.25),
+            )
+        else:
+            sensor = StereoCamera(
+                focal_baseline=_log_uniform(rng, 12, 50),
+                window=int(rng.choice([3, 5, 7, 9])),
+                disparity_sigma=_log_uniform(rng, 0.03, 0.2),
+                speckle=float(rng.uniform(0, 0.03)),
+            )
+        steps.append(AtSensorScale(sensor, median=_log_uniform(rng, 0.8, 3.5)))
+        if rng.random() < 0.2:
+            steps.append(Downsample(float(rng.choice([2, 4])), 'nearest'))
+        if rng.random() < 0.4:
+            steps.append(LowFrequencyBias(float(rng.uniform(0, 0.01))))
+        steps += _draw_holes(rng, 0.35) + _draw_holes(rng, 0.35)
+    elif kind < 0.68:
+        sensor = TimeOfFlight(
+            _log_uniform(rng, 1.5, 8), flying=float(rng.uniform(0, 0.7)),
+            sigma=_log_uniform(rng, 0.001, 0.01),
+        )  # fmt: skip
+        steps += [sensor, *_draw_holes(rng, 0.4)]
+    elif kind < 0.85:
+        steps.append(PhoneLidar(_log_uniform(rng, 2, 8), stride=int(rng.integers(4, 9))))
+    else:
+        # Perfect but for what fails on glass: nothing hides what has to be repaired.
+        steps.append(GlassHoles(int(rng.integers(1, 5)), see_through=float(rng.uniform(0, 0.6))))
+        steps += _chance(rng, (0.5, lambda: GaussianNoise(_log_uniform(rng, 0.001, 0.02))))
+    return steps + _chance(rng, (0.3, lambda: Quantise('mm')))
+
+
+def _draw_sparse(rng: np.random.Generator, frame_size: tuple[int, int]) -> list[Degradation]:
+    if rng.random() < 0.65:
+        count = 500 if rng.random() < 0.3 else round(_log_uniform(rng, 100, 2000))
+        steps: list[Degradation] = [
+            SparsePoints(count, frame_size, corners=bool(rng.random() < 0.15))
+        ]
+        if rng.random() < 0.4:
+            steps.append(GaussianNoise(_log_uniform(rng, 0.002, 0.04)))
+    else:
+        lines = int(rng.choice([8, 16, 32, 64]))
+        steps = [
+            LidarLines(
+                lines,
+                step=float(rng.uniform(1.5, 6)),
+                baseline=float(rng.uniform(0, 40)),
+                sigma=_log_uniform(rng, 0.001, 0.01),
+                dropout=float(rng.uniform(0, 0.4)),
+                frame_size=frame_size,
+            )
+        ]
+        if rng.random() < 0.75:
+            # Streets are 20 m away and a LiDAR sits half a metre from the camera at most.
+            steps = [AtSensorScale(steps[0], median=_log_uniform(rng, 1.5, 15))]
+    if rng.random() < 0.2:
+        steps.append(Outliers(float(rng.uniform(0, 0.05))))
+    return steps
+
+
+#: The fixed set on which weights are compared; densities are those of a 640x480 frame.
+VALIDATION_DEGRADATIONS: dict[str, Degradation] = {
+    'x4': Downsample(4),
+    'x8': Downsample(8),
+    'x16': Downsample(16),
+    'x8_bicubic': Downsample(8, 'bicubic'),
+    'x8_noise': Compose((Downsample(8), GaussianNoise(0.02))),
+    'x16_noise': Compose((Downsample(16), GaussianNoise(0.02))),
+    'x8_misregistered': Compose((Misregistration(2), Downsample(8))),
+    'sparse_500': SparsePoints(500, FRAME_SIZE),
+    'lidar_64': AtSensorScale(LidarLines(64, frame_size=FRAME_SIZE), median=4.0),
+    'kinect': AtSensorScale(Compose((Kinect(), SpecularHoles(0.01), BorderHoles(20)))),
+    'tof': TimeOfFlight(4.0),
+    'phone_lidar': PhoneLidar(2.5),
+    'glass_holes': AtSensorScale(Compose((StereoCamera(), GlassHoles(3)))),
+}

@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What depth cameras and LiDARs make of a scene. Pixels and metres only: works on any crop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from depth_sr_ros.data.depth_holes import blob_mask, brightness, depth_edges
+from depth_sr_ros.data.downsampling import (
+    area_downsample,
+    cell_samples,
+    low_frequency_field,
+    low_size,
+    valid_depth,
+)
+
+#: Focal length (px, in a 640 px wide image) times baseline (m) of the Kinect v1: 1/8 px of
+#: disparity is one step of the published 35130 cm / z.
+KINECT_FOCAL_BASELINE = 351.30 / 8
+
+
+def kinect_quantise(depth: np.ndarray, noise: np.ndarray | float = 0.0, steps: float = 351.30):
+    """Return the depth (m) that a Kinect v1 reports for `depth` (m), with `noise` in steps.
+
+    z = 351.30 / round(351.30 / z + noise), in whole 1/8 px of disparity (Barron and Malik,
+    'Intrinsic Scene Properties from a Single RGB-D Image', CVPR 2013, who write 35130 for
+    centimetres). Steps are 2.8 mm at 1 m, 11 mm at 2 m, 71 mm at 5 m. Their '+ 0.5' is the
+    rounding, not a bias. The rounding of z itself to centimetres, found in some versions, is left
+    out: recorded Kinect frames show the finer steps. Not positive stays 0.
+    """
+    disparity = np.floor(steps / np.maximum(depth, 1e-6) + noise + 0.5)
+    return np.where(depth > 0, steps / np.maximum(disparity, 1), 0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Kinect:
+    """A structured-light camera such as the Kinect v1, depth (H, W), 0 where it sees nothing.
+
+    Lateral jitter N(0, `jitter` px); axial noise of sigma = 0.0012 + 0.0019 (z - 0.4)^2 m
+    (Nguyen, Izadi and Lovell 2012); disparity rounded by `kinect_quantise`; the projector's
+    shadow to the left of near objects (projector right of the camera), of width
+    focal_baseline (1 / z_near - 1 / z_far) px, or to the right if `mirrored`; holes at jumps;
+    nothing nearer than `near` or beyond `far` metres.
+
+    focal_baseline: px m in the RGB image's pixels.
+    """
+
+    focal_baseline: float = KINECT_FOCAL_BASELINE
+    jitter: float = 0.5
+    near: float = 0.4
+    far: float = 8.0
+    edge_holes: float = 0.5
+    mirrored: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.focal_baseline <= 1000:
+            raise ValueError(
+                f'focal length times baseline is {self.focal_baseline}; allowed is 1 to 1000 px m'
+            )
+
+    def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        depth = valid_depth(depth)
+        shape = depth.shape
+        seen = (depth >= self.near) & (depth <= self.far)
+        seen &= ~projector_shadow(
+            depth, self.focal_baseline * shape[1] / rgb.shape[1], self.mirrored
+        )
+        if self.edge_holes:
+            seen &= ~(depth_edges(depth, 0.06) & blob_mask(shape, self.edge_holes, rng, 4))
+        z = _jittered(depth, self.jitter, rng)
+        sigma = 0.0012 + 0.0019 * np.square(z - np.float32(0.4))
+        # A pixel's disparity comes from a window of its neighbours, so noise is shared with them.
+        noise = cv2.GaussianBlur(rng.standard_normal(shape, dtype=np.float32), (0, 0), 0.8)
+        noisy = z + sigma * noise * np.float32(2.8)
+        disparity_noise = rng.standard_normal(shape, dtype=np.float32) * np.float32(1 / 6)
+        measured = kinect_quantise(
+            np.maximum(noisy, 0.1 * z), disparity_noise, steps=8 * self.focal_baseline
+        )
+        return np.where(seen & (z > 0), measured, np.float32(0))
+
+
+def projector_shadow(
+    depth: np.ndarray, focal_baseline: float, mirrored: bool = False
+) -> np.ndarray:
+    """Return bool (h, w): what a projector right of the camera (left if mirrored) cannot light.
+
+    A point at column x meets the projector's column x - focal_baseline / z. Where a point further
+    right meets a smaller one, it is nearer and stands in the light.
+    """
+    if mirrored:
+        return projector_shadow(depth[:, ::-1], focal_baseline)[:, ::-1]
+    x = np.arange(depth.shape[1], dtype=np.float32)
+    column = np.where(depth > 0, x - focal_baseline / np.maximum(depth, 1e-3), np.float32(np.inf))
+    nearest = np.minimum.accumulate(column[:, ::-1], axis=1)[:, ::-1]
+    shadow = np.zeros(depth.shape, bool)
+    shadow[:, :-1] = nearest[:, 1:] < column[:, :-1]
+    return shadow & (depth > 0)
+
+
+def _jittered(depth: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    height, width = depth.shape
+    offset = np.rint(rng.standard_normal((2, height, width), dtype=np.float32) * sigma)
+    y = np.clip(np.arange(height)[:, None] + offset[0].astype(np.int32), 0, height - 1)
+    x = np.clip(np.arange(width) + offset[1].astype(np.int32), 0, width - 1)
+    return depth[y, x]
+
+
+@dataclass(frozen=True)
+class StereoCamera:
+    """An active stereo camera such as the RealSense D400 series, depth (H, W).
+
+    Disparity is matched over windows: objects' outlines are `window` px fat and rounded, noise is
+    smooth, of `disparity_sigma` px; missing are the strip that only one camera sees, ragged
+    outlines and specks.
+    """
+
+    focal_baseline: float = 25.0
+    window: int = 5
+    disparity_sigma: float = 0.08
+    speckle: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.focal_baseline <= 1000:
+            raise ValueError(
+                f'focal length times baseline is {self.focal_baseline}; allowed is 1 to 1000 px m'
+            )
+
+    def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        depth = valid_depth(depth)
+        shape = depth.shape
+        focal_baseline = self.focal_baseline * shape[1] / rgb.shape[1]
+        disparity = np.where(depth > 0, focal_baseline / np.maximum(depth, 1e-3), np.float32(0))
+        # The nearer surface wins the window it shares with the farther one.
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (self.window, self.window))
+        matched = cv2.medianBlur(cv2.dilate(disparity, kernel), 5)
+        noise = 0.8 * low_frequency_field(shape, 5, rng) + 0.6 * low_frequency_field(
+            shape, 2.5, rng
+        )
+        matched = matched + np.float32(self.disparity_sigma) * noise
+        matched = np.maximum(matched, 0.3 * disparity)
+        seen = (depth > 0) & (matched > 0)
+        seen &= ~projector_shadow(depth, focal_baseline)
+        edges = cv2.dilate(depth_edges(depth, 0.06).astype(np.uint8), kernel) > 0
+        seen &= ~(edges & blob_mask(shape, 0.5, rng, 6))
+        if self.speckle:
+            seen &= ~blob_mask(shape, self.speckle, rng, 3)
+        measured = focal_baseline / np.maximum(matched, 1e-3)
+        return np.where(seen, measured, np.float32(0)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class TimeOfFlight:
+    """A time-of-flight camera of 1 / factor of the RGB's resolution.
+
+    In each cell the surface that returns most light (brightness / z^2) wins; a smooth positive
+    bias of 0 to `max_bias` of z (multipath); within a pixel or two of edges, some flying pixels
+    a z1 + (1 - a) z2 between the surfaces; noise grows with distance and on dark surfaces, whose
+    weakest returns are missing.
+    """
+
+    factor: float = 2.0
+    max_bias: float = 0.03
+    flying: float = 0.5
+    sigma: float = 0.003
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.factor <= 64:
+            raise ValueError(f'ToF factor is {self.factor}; allowed is 1 to 64')
+        if not 0 <= self.max_bias <= 0.2:
+            raise ValueError(f'ToF bias is {self.max_bias}; allowed is 0 to 0.2')
+
+    def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        depth = valid_depth(depth)
+        size = low_size(depth.shape, self.factor)
+        grey = 0.15 + brightness(rgb, depth.shape)
+        light = np.where(depth > 0, grey / np.square(np.maximum(depth, 1e-3)), np.float32(0))
+        samples = cell_samples(depth, size, 3 if self.factor > 1.5 else 1)
+        lights = cell_samples(light, size, 3 if self.factor > 1.5 else 1)
+        winner = lights.argmax(0)[None]
+        z = np.take_along_axis(samples, winner, 0)[0]
+        returned = np.take_along_axis(lights, winner, 0)[0]
+        seen = z > 0
+
+        if self.flying:
+            kernel = np.ones((3, 3), np.uint8)
+            far = cv2.dilate(z, kernel)
+            near = cv2.erode(np.where(seen, z, np.float32(1e9)), kernel)
+            flies = seen & (far > 1.05 * near) & (rng.random(size) < self.flying)
+            # Mostly one surface or the other: seldom half way.
+            share = rng.beta(0.6, 0.6, size).astype(np.float32)
+            z = np.where(flies, share * near + (1 - share) * far, z)
+
+        if self.max_bias:
+            field = low_frequency_field(size, max(2.0, 60 / self.factor), rng)
+            height = np.float32(rng.uniform(0, self.max_bias))
+            z = z * (1 + height * (0.5 + 0.5 * np.tanh(field)))
+        if seen.any():
+            # 1 for the median return; shot noise falls with the light's square root.
+            relative = returned / np.median(returned[seen])
+            noise = self.sigma / np.sqrt(np.maximum(relative, 0.02))
+            z = z * (1 + noise * rng.standard_normal(size, dtype=np.float32))
+            seen &= relative > 0.04
+        return np.where(seen, z, np.float32(0)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class PhoneLidar:
+    """A phone's LiDAR as its maker's software hands it out: dense, smooth, 1 / factor of RGB.
+
+    Distances exist only at anchors on a jittered grid of `stride` low-resolution pixels; the rest
+    is refilled with the anchors' mean, weighted by nearness and by likeness of colour (as Lin et
+    al., 'Prompting Depth Anything for 4K Resolution Accurate Metric Depth Estimation', CVPR 2025,
+    imitate ARKit's 256x192 images). So thin things vanish and outlines follow the picture.
+    """
+
+    factor: float = 2.5
+    stride: int = 7
+    sigma: float = 0.005
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.factor <= 64:
+            raise ValueError(f'phone LiDAR factor is {self.factor}; allowed is 1 to 64')
+
+    def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        low = area_downsample(valid_depth(depth), low_size(depth.shape, self.factor), 0.3)
+        height, width = low.shape
+        colour = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+        colour = colour.astype(np.float32) / 255
+        stride = max(1, min(self.stride, min(height, width) // 3))
+        rows, columns = height // stride + 2, width // stride + 2
+
+        # Anchors of one cell more on every side, so that each pixel has all nine around it.
+        jitter = rng.uniform(-0.5, 0.5, (2, rows, columns))
+        phase = rng.uniform(0, stride, 2)
+        anchor_y = (np.arange(rows)[:, None] - 0.5 + jitter[0]) * stride + phase[0]
+        anchor_x = (np.arange(columns) - 0.5 + jitter[1]) * stride + phase[1]
+        y = np.clip(np.rint(anchor_y), 0, height - 1).astype(np.intp)
+        x = np.clip(np.rint(anchor_x), 0, width - 1).astype(np.intp)
+        noise = 1 + self.sigma * rng.standard_normal((rows, columns), dtype=np.float32)
+        anchor_z, anchor_colour = low[y, x] * noise, colour[y, x]
+
+        cell_y = ((np.arange(height) - phase[0]) / stride + 0.5).round().astype(np.intp)[:, None]
+        cell_x = ((np.arange(width) - phase[1]) / stride + 0.5).round().astype(np.intp)
+        total = np.zeros(low.shape, np.float32)
+        weights = np.full(low.shape, 1e-12, np.float32)
+        pixel_y = np.arange(height, dtype=np.float32)[:, None]
+        pixel_x = np.arange(width, dtype=np.float32)
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                i, j = np.clip(cell_y + dy, 0, rows - 1), np.clip(cell_x + dx, 0, columns - 1)
+                far = np.square(y[i, j] - pixel_y) + np.square(x[i, j] - pixel_x)
+                unlike = np.square(colour - anchor_colour[i, j]).sum(2)
+                z = anchor_z[i, j]
+                exponent = far / (2 * (0.55 * stride) ** 2) + unlike / (2 * 0.12**2)
+                weight = np.exp(-np.minimum(exponent, 20)).astype(np.float32) * (z > 0)
+                total += weight * z
+                weights += weight
+        filled = cv2.GaussianBlur(total, (0, 0), 0.7) / cv2.GaussianBlur(weights, (0, 0), 0.7)
+        return np.where((low > 0) & (weights > 1e-9), filled, np.float32(0)).astype(np.float32)
+
+
+def _crop_share(shape: tuple[int, ...], frame_size: tuple[int, int] | None) -> float:
+    if frame_size is None:
+        return 1.0
+    return shape[0] * shape[1] / (frame_size[0] * frame_size[1])
+
+
+@dataclass(frozen=True)
+class SparsePoints:
+    """Keep `count` random measurements, depth (H, W) with 0 elsewhere.
+
+    frame_size: (H, W) of the frame that `count` is meant for, where crops of it are given: they
+    keep the density. None: `count` points in whatever is given.
+    corners: prefer textured pixels, as the landmarks of a visual odometry.
+    """
+
+    count: int = 500
+    frame_size: tuple[int, int] | None = None
+    corners: bool = False
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f'number of sparse points is {self.count}; allowed is 1 or more')
+
+    def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        depth = valid_depth(depth)
+        where = np.flatnonzero(depth)
+        count = max(1, round(self.count * _crop_share(depth.shape, self.frame_size)))
+        if count >= where.size:
+            return depth
+        if self.corners:
+            grey = brightness(rgb, depth.shape)
+            texture = np.abs(cv2.Laplacian(grey, cv2.CV_32F, ksize=3)).ravel()[where] + 0.01
+            # Gumbel's trick: the largest of log p + noise are draws without replacement from p.
+            score = np.log(texture) + rng.gumbel(size=where.size)
+            chosen = where[np.argpartition(score, -count)[-count:]]
+        else:
+            chosen = rng.choice(where, count, replace=False, shuffle=False)
+        sparse = np.zeros_like(depth)
+        sparse.ravel()[chosen] = depth.ravel()[chosen]
+        return sparse
+
+
+@dataclass(frozen=True)
+class LidarLines:
+    """A spinning LiDAR of `lines` rows projected into the frame, depth (H, W), 0 elsewhere.
+
+    Rows are bent and tilted a little, with a measurement every `step` px and some lost. The LiDAR
+    looks from `baseline` px m (focal length times distance) beside the camera: behind the outline
+    of a near object it still sees the background, so that returns land on the object that are
+    deeper than it (parallax bleed).
+
+    frame_size: as in SparsePoints.
+    """
+
+    lines: int = 64
+    step: float = 2.0
+    baseline: float = 20.0
+    sigma: float = 0.004
+    dropout: float = 0.15
+    frame_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.lines <= 512:
+            raise ValueError(f'number of LiDAR lines is {self.lines}; allowed is 1 to 512')
+        if not self.step >= 1:
+            raise ValueError(f'LiDAR step is {self.step} px; allowed is 1 or more')
+
+    def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        depth = valid_depth(depth)
+        height, width = depth.shape
+        spacing = (self.frame_size or depth.shape)[0] / self.lines
+        x = np.arange(rng.uniform(0, self.step), width, self.step)
+        across = (x - rng.uniform(0, width)) / max(width, 1)
+        # Rows above and below the frame too: bent lines come in there.
+        row = np.arange(-0.2 * height, 1.2 * height, spacing) + rng.uniform(0, spacing)
+        bend = height * (rng.normal(0, 0.03) * across + rng.normal(0, 0.04) * np.square(across))
+        y = row[:, None] + bend + rng.normal(0, 0.2, (row.size, x.size))
+        x = np.broadcast_to(x, y.shape) + rng.normal(0, 0.2, y.shape)
+        y, x = np.rint(y).astype(np.intp), np.rint(x).astype(np.intp)
+        keep = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        keep &= rng.random(y.shape) >= self.dropout
+        y, x = y[keep], x[keep]
+        z = depth[y, x]
+        y, x, z = y[z > 0], x[z > 0], z[z > 0]
+
+        side = 1 if rng.random() < 0.5 else -1
+        baseline = self.baseline * width / rgb.shape[1]
+        bled = z
+        for reach in (1, 2, 3, 4, 6, 8):
+            behind = depth[y, np.clip(x + side * reach, 0, width - 1)]
+            parallax = baseline * (1 / z - 1 / np.maximum(behind, 1e-3))
+            hidden = (bled == z) & (behind > 1.05 * z) & (parallax > reach)
+            bled = np.where(hidden & (rng.random(z.size) < 0.6), behind, bled)
+        noise = 1 + np.float32(self.sigma) * rng.standard_normal(z.size, dtype=np.float32)
+        sparse = np.zeros_like(depth)
+        sparse[y, x] = bled * np.maximum(noise, np.float32(0.05))
+        return sparse

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bringing depth to a lower resolution without mixing missing pixels in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+METHODS = ('area', 'bicubic', 'nearest')
+
+
+def valid_depth(depth: np.ndarray) -> np.ndarray:
+    """Return a float32 copy in which all that is not a measurement (NaN, inf, <= 0) is 0."""
+    depth = np.asarray(depth, np.float32)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+
+def low_frequency_field(
+    shape: tuple[int, int], cell: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Return a smooth random field, float32 `shape`, about N(0, 1), varying over `cell` px."""
+    height, width = shape
+    # Two cells more than needed: the interpolation's border must not show.
+    grid_height, grid_width = int(height / cell) + 4, int(width / cell) + 4
+    grid = rng.standard_normal((grid_height, grid_width), dtype=np.float32)
+    x = np.arange(width, dtype=np.float32) / cell + 1 + rng.random()
+    y = np.arange(height, dtype=np.float32) / cell + 1 + rng.random()
+    map_x, map_y = np.broadcast_to(x, shape), np.broadcast_to(y[:, None], shape)
+    field = cv2.remap(
+        grid, np.ascontiguousarray(map_x), np.ascontiguousarray(map_y), cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT,
+    )  # fmt: skip
+    return field * np.float32(1.35)  # cubic interpolation of white noise loses variance
+
+
+@dataclass(frozen=True)
+class Downsample:
+    """Lower the resolution by `factor` (not necessarily an integer) to (round(H/s), round(W/s)).
+
+    method: 'area' (mean of the valid pixels of each cell), 'bicubic' (antialiased, as the guided
+    super-resolution papers use it) or 'nearest' (a single pixel of each cell). A cell of which
+    less than `min_coverage` is valid becomes 0.
+    """
+
+    factor: float
+    method: str = 'area'
+    min_coverage: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.factor <= 64:
+            raise ValueError(f'downsampling factor is {self.factor}; allowed is 1 to 64')
+        if self.method not in METHODS:
+            raise ValueError(f'downsampling method is {self.method!r}; allowed: {METHODS}')
+
+    def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        depth = valid_depth(depth)
+        size = low_size(depth.shape, self.factor)
+        if size == depth.shape:
+            return depth
+        if self.method == 'nearest':
+            rows, columns = (_centre_index(n, m) for n, m in zip(depth.shape, size, strict=True))
+            return depth[rows[:, None], columns]
+        if self.method == 'bicubic':
+            return _bicubic(depth, size, self.min_coverage)
+        return area_downsample(depth, size, self.min_coverage)
+
+
+def low_size(shape: tuple[int, ...], factor: float) -> tuple[int, int]:
+    """Return (h, w) of an (H, W) image after downsampling by `factor`, at least (1, 1)."""
+    return max(1, round(shape[0] / factor)), max(1, round(shape[1] / factor))
+
+
+def area_downsample(
+    depth: np.ndarray, size: tuple[int, int], min_coverage: float = 0.5
+) -> np.ndarray:
+    """Return float32 `size` = (h, w): the mean of the valid (> 0) pixels in each cell, or 0."""
+    valid = (depth > 0).astype(np.float32)
+    total = cv2.resize(depth, size[::-1], interpolation=cv2.INTER_AREA)
+    coverage = cv2.resize(valid, size[::-1], interpolation=cv2.INTER_AREA)
+    # A hair below the threshold, so that exactly half a cell counts in float arithmetic.
+    keep = coverage >= max(min_coverage, 1e-3) - 1e-4
+    return np.where(keep, total / np.maximum(coverage, 1e-6), np.float32(0))
+
+
+def cell_samples(depth: np.ndarray, size: tuple[int, int], count: int) -> np.ndarray:
+    """Return (count * count, h, w): pixels on a regular grid inside each low-resolution cell."""
+    offsets = (np.arange(count) + 0.5) / count
+    rows = [_cell_index(depth.shape[0], size[0], offset) for offset in offsets]
+    columns = [_cell_index(depth.shape[1], size[1], offset) for offset in offsets]
+    return np.stack([depth[r[:, None], c] for r in rows for c in columns])
+
+
+def _cell_index(length: int, low: int, offset: float) -> np.ndarray:
+    return np.minimum(((np.arange(low) + offset) * length / low).astype(np.intp), length - 1)
+
+
+def _centre_index(length: int, low: int) -> np.ndarray:
+    return _cell_index(length, low, 0.5)
+
+
+def _bicubic(depth: np.ndarray, size: tuple[int, int], min_coverage: float) -> np.ndarray:
+    valid = depth > 0
+    if not valid.any():
+        return np.zeros(size, np.float32)
+    rows, columns = (_bicubic_weights(n, m) for n, m in zip(depth.shape, size, strict=True))
+    total = rows @ depth @ columns.T
+    if valid.all():
+        low = total
+        keep = np.ones(size, bool)
+    else:
+        coverage = rows @ valid.astype(np.float32) @ columns.T
+        keep = coverage >= max(min_coverage, 0.25) - 1e-4
+        low = total / np.where(keep, coverage, 1)
+    # Negative lobes overshoot at edges; past the scene's own range they would be nonsense.
+    low = np.clip(low, depth[valid].min(), depth.max())
+    return np.where(keep, low, np.float32(0)).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _bicubic_weights(length: int, low: int) -> np.ndarray:
+    """Return (low, length) rows of Keys' kernel (a = -0.5), widened by the factor."""
+    factor = max(length / low, 1.0)
+    centre = (np.arange(low) + 0.5) * length / low - 0.5
+    t = np.abs(np.arange(length) - centre[:, None]) / factor
+    near = 1.5 * t**3 - 2.5 * t**2 + 1
+    far = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+    weights = np.where(t <= 1, near, np.where(t < 2, far, 0))
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
