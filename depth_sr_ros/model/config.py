@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of the networks: plain dataclasses, written to config.json beside the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+ENCODER_STAGES = 4
+# Of the networks' inputs and parameters; weights of another one are refused.
+LAYOUT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FusionUNetConfig:
+    """Size of the fused NAFNet / AdaIN U-Net.
+
+    Each of the four stages starts by halving the resolution, except the first one, a
+    pixel-unshuffle by `stem`: 2 as in the seed, 4 for CPUs (field notes: full-resolution blocks
+    are bound by memory bandwidth).
+
+    Attributes:
+        stem: factor of the first pixel-unshuffle; the deepest map is stem * 8 times smaller.
+        widths: channels of the four stages.
+        encoder_blocks: NAFNet blocks of each stage, in each of the two encoders.
+        middle_blocks: NAFNet blocks between encoder and decoder.
+        decoder_blocks: NAFNet blocks of each stage of the decoder.
+        training_size: side of a training crop in pixels. AdaIN and channel attention pool over
+            windows of this size at inference (TLC, Chu et al., ECCV 2022).
+        residual_range: bound of the residual relative to the depth, where there are measurements.
+        hole_residual_range: the same where there are none.
+    """
+
+    stem: int = 2
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    encoder_blocks: tuple[int, ...] = (1, 1, 1, 1)
+    middle_blocks: int = 1
+    decoder_blocks: tuple[int, ...] = (1, 1, 1, 1)
+    training_size: int = 256
+    residual_range: float = 0.05
+    hole_residual_range: float = 0.5
+
+    def __post_init__(self) -> None:
+        # JSON has no tuples.
+        for name in ('widths', 'encoder_blocks', 'decoder_blocks'):
+            value = tuple(getattr(self, name))
+            object.__setattr__(self, name, value)
+            if len(value) != ENCODER_STAGES or any(v < 1 for v in value):
+                raise ValueError(
+                    f'{name} is {value}: expected {ENCODER_STAGES} positive whole numbers'
+                )
+        if self.stem not in (1, 2, 4, 8):
+            raise ValueError(f'stem is {self.stem}: expected 1, 2, 4 or 8')
+
+    @property
+    def total_stride(self) -> int:
+        """Input pixels per cell of the deepest map."""
+        return self.stem * 2 ** (ENCODER_STAGES - 1)
+
+
+@dataclass(frozen=True)
+class RelativeDepthConfig:
+    """Architecture of the relative-depth guide, and the size at which it sees the image.
+
+    Attributes:
+        architecture: keyword arguments of `transformers.DepthAnythingConfig`.
+        short_side: short side of the guide's input in pixels (rounded to whole 14-pixel patches).
+    """
+
+    architecture: dict[str, Any] = field(default_factory=dict)
+    short_side: int = 518
+
+
+@dataclass(frozen=True)
+class DepthSRConfig:
+    """Everything that decides the shape of the parameters.
+
+    Attributes:
+        fusion: the fusion network.
+        relative_depth: the guide stored with the weights; None when the weights hold none.
+        name: what the configuration is called (`seed`, `embedded`, `base`).
+        version: LAYOUT_VERSION of the release that wrote the weights.
+    """
+
+    fusion: FusionUNetConfig = field(default_factory=FusionUNetConfig)
+    relative_depth: RelativeDepthConfig | None = None
+    name: str = 'custom'
+    version: int = LAYOUT_VERSION
+
+    def __post_init__(self) -> None:
+        if isinstance(self.fusion, dict):
+            object.__setattr__(self, 'fusion', FusionUNetConfig(**self.fusion))
+        if isinstance(self.relative_depth, dict):
+            object.__setattr__(self, 'relative_depth', RelativeDepthConfig(**self.relative_depth))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready dictionaries and lists."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DepthSRConfig:
+        """Inverse of `to_dict`.
+
+        Raises:
+            ValueError: for an unknown key, a wrong value or another version of the layout.
+        """
+        version = values.get('version')
+        if version != LAYOUT_VERSION:
+            raise ValueError(
+                f'configuration version is {version!r}: this release reads {LAYOUT_VERSION}'
+            )
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f'configuration not understood: {error}') from error
+
+
+DEPTH_ANYTHING_SMALL: dict[str, Any] = {
+    'backbone_config': {
+        'model_type': 'dinov2',
+        'hidden_size': 384,
+        'num_hidden_layers': 12,
+        'num_attention_heads': 6,
+        'patch_size': 14,
+        'image_size': 518,
+        'out_features': ['stage3', 'stage6', 'stage9', 'stage12'],
+        'reshape_hidden_states': False,
+    },
+    'reassemble_hidden_size': 384,
+    'patch_size': 14,
+    'neck_hidden_sizes': [48, 96, 192, 384],
+    'fusion_hidden_size': 64,
+}
+
+# The architecture of Depth Anything at a size that a CPU runs at camera rate.
+DEPTH_ANYTHING_EMBEDDED: dict[str, Any] = {
+    'backbone_config': {
+        'model_type': 'dinov2',
+        'hidden_size': 128,
+        'num_hidden_layers': 7,
+        'num_attention_heads': 4,
+        'patch_size': 14,
+        'image_size': 252,
+        'out_features': ['stage2', 'stage4', 'stage5', 'stage7'],
+        'reshape_hidden_states': False,
+    },
+    'reassemble_hidden_size': 128,
+    'patch_size': 14,
+    'neck_hidden_sizes': [16, 24, 48, 64],
+    'fusion_hidden_size': 24,
+    'head_hidden_size': 16,
+}
+
+_BASE_FUSION = FusionUNetConfig(
+    stem=2,
+    widths=(32, 64, 128, 256),
+    encoder_blocks=(1, 2, 3, 1),
+    middle_blocks=2,
+    decoder_blocks=(2, 2, 2, 1),
+)
+
+CONFIGURATIONS: dict[str, DepthSRConfig] = {
+    'seed': DepthSRConfig(
+        name='seed',
+        fusion=_BASE_FUSION,
+        relative_depth=RelativeDepthConfig(DEPTH_ANYTHING_SMALL, short_side=518),
+    ),
+    'base': DepthSRConfig(name='base', fusion=_BASE_FUSION),
+    'embedded': DepthSRConfig(
+        name='embedded',
+        fusion=FusionUNetConfig(
+            stem=4,
+            widths=(32, 56, 88, 120),
+            encoder_blocks=(1, 1, 1, 1),
+            middle_blocks=1,
+            decoder_blocks=(2, 1, 1, 1),
+            training_size=192,
+        ),
+        relative_depth=RelativeDepthConfig(DEPTH_ANYTHING_EMBEDDED, short_side=196),
+    ),
+}

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole model: RGB and poor depth in, dense depth and confidence out, in torch tensors."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from depth_sr_ros.model.config import DepthSRConfig
+from depth_sr_ros.model.fusion_unet import FusionUNet
+from depth_sr_ros.model.interpolation import interpolate, local_range, valid_mask
+from depth_sr_ros.model.relative_depth import RelativeDepth, normalise_relative_depth
+
+WEIGHTS_FILE = 'model.safetensors'
+CONFIG_FILE = 'config.json'
+# Medians of larger maps are taken from every n-th pixel.
+_MEDIAN_SAMPLES = 1 << 16
+# Every padded image is at least this many cells high and wide at the deepest stage.
+_DEEPEST_CELLS = 8
+# The interpolated input never lies closer to an end of its local range than this share of it,
+# so that its logit stays finite.
+_RANGE_MARGIN = 0.02
+# No output is nearer than this share of the interpolated input.
+_NEAREST_SHARE = 0.05
+
+
+class DepthNormalisation(NamedTuple):
+    """Robust statistics of the measured depth; float32 (B, 1, 1, 1) each, metres."""
+
+    median: Tensor
+    scale: Tensor
+
+
+class DepthSROutput(NamedTuple):
+    """float32 (B, 1, H, W) each.
+
+    Attributes:
+        depth: metres.
+        confidence_logit: logit of the probability that the relative error is below 5%.
+        interpolated: metres, the interpolated input that the network started from.
+    """
+
+    depth: Tensor
+    confidence_logit: Tensor
+    interpolated: Tensor
+
+
+def _masked_median(values: Tensor, valid: Tensor) -> Tensor:
+    """Lower median of the valid ones of (B, N); 0 where there are none; (B, 1)."""
+    ordered = torch.where(valid, values, torch.inf).sort(dim=1).values
+    index = (valid.sum(dim=1, keepdim=True) - 1).clamp_min(0) // 2
+    median = ordered.gather(1, index)
+    return torch.where(torch.isfinite(median), median, 0.0)
+
+
+def normalisation_of(depth: Tensor, valid: Tensor) -> DepthNormalisation:
+    """Median and scale = max(MAD, 0.05 median) over the valid pixels of (B, 1, h, w)."""
+    step = 1
+    while (depth.shape[-2] // step) * (depth.shape[-1] // step) > _MEDIAN_SAMPLES:
+        step += 1
+    # A sparse map may have no measurement on the coarser grid; its filled neighbours would not do.
+    sampled = depth[..., ::step, ::step].flatten(1)
+    sampled_valid = valid[..., ::step, ::step].flatten(1)
+    median = _masked_median(sampled, sampled_valid)
+    if step > 1:
+        mean = torch.where(valid, depth, 0.0).flatten(1).sum(1, keepdim=True)
+        mean = mean / valid.flatten(1).sum(1, keepdim=True).clamp_min(1)
+        median = torch.where(sampled_valid.any(dim=1, keepdim=True), median, mean)
+    deviation = _masked_median((sampled - median).abs(), sampled_valid)
+    scale = torch.maximum(deviation, 0.05 * median).clamp_min(torch.finfo(torch.float32).tiny)
+    return DepthNormalisation(median.view(-1, 1, 1, 1), scale.view(-1, 1, 1, 1))
+
+
+class DepthSR(nn.Module, PyTorchModelHubMixin):
+    """Fusion network and, when the weights hold one, the relative-depth guide.
+
+    Args:
+        config: sizes of both; see `depth_sr_ros.model.config.CONFIGURATIONS`.
+    """
+
+    def __init__(self, config: DepthSRConfig):
+        super().__init__()
+        self.config = config
+        self.fusion = FusionUNet(config.fusion)
+        self.relative_depth: Optional[RelativeDepth] = None
+        if config.relative_depth is not None:
+            self.relative_depth = RelativeDepth(config.relative_depth)
+
+    def forward(
+        self,
+        rgb: Tensor,
+        depth: Tensor,
+        relative: Optional[Tensor] = None,
+        normalisation: Optional[DepthNormalisation] = None,
+    ) -> DepthSROutput:
+        """Dense metric depth at RGB resolution.
+
+        Args:
+            rgb: float (B, 3, H, W) in [0, 1].
+            depth: float32 (B, 1, h, w), metres; 0, NaN and infinities are no measurement.
+            relative: (B, 1, g, k) relative inverse depth of any size over the same field of view,
+                not normalised; None asks the model's own guide, or does without where it has none.
+            normalisation: of the whole frame when the inputs are a crop of it; None computes it.
+
+        Returns:
+            See DepthSROutput. Multiplying `depth` by a constant multiplies the result by it.
+        """
+        if relative is None and self.relative_depth is not None:
+            relative = self.relative_depth(rgb)
+        if relative is not None:
+            relative = normalise_relative_depth(relative)
+        return self.fuse(rgb, depth, relative, normalisation)
+
+    def fuse(
+        self,
+        rgb: Tensor,
+        depth: Tensor,
+        relative: Optional[Tensor],
+        normalisation: Optional[DepthNormalisation] = None,
+    ) -> DepthSROutput:
+        """As `forward`, with `relative` already normalised (or None: no guide)."""
+        size = (rgb.shape[-2], rgb.shape[-1])
+        valid = valid_mask(depth)
+        depth = torch.where(valid, depth, 0.0).float()
+        if normalisation is None:
+            normalisation = normalisation_of(depth, valid)
+        interpolated = interpolate(depth, valid, size)
+        lower, upper = local_range(depth, valid, size)
+        span = (upper - lower).clamp_min(0.0)
+        tiny = torch.finfo(torch.float32).tiny
+        position = ((interpolated - lower) / span.clamp_min(tiny)).clamp(
+            _RANGE_MARGIN, 1.0 - _RANGE_MARGIN
+        )
+        validity = functional.interpolate(valid.float(), size=size, mode='nearest-exact')
+        if relative is None:
+            relative = torch.zeros_like(interpolated)
+        elif relative.shape[-2:] != size:
+            relative = functional.interpolate(
+                relative, size=size, mode='bilinear', align_corners=False
+            )
+        image = (rgb.float() - 0.5) * 4.0
+        low_resolution = torch.cat(
+            [
+                torch.asinh((interpolated - normalisation.median) / normalisation.scale),
+                validity,
+                (position - 0.5) * 4.0,
+                torch.log(span / interpolated.clamp_min(tiny) + 1e-3) * 0.5 + 1.5,
+                image,
+            ],
+            dim=1,
+        )
+        prediction = self._predict(torch.cat([relative, image], dim=1), low_resolution, validity)
+        gate, residual, confidence_logit = prediction.float().chunk(3, dim=1)
+        logit = torch.logit(position)
+        step = span * (torch.sigmoid(logit + gate) - torch.sigmoid(logit))
+        bound = 0.5 * span + interpolated * self._residual_range(validity)
+        result = interpolated + step + bound * torch.tanh(residual)
+        result = torch.maximum(result, _NEAREST_SHARE * interpolated)
+        return DepthSROutput(result, confidence_logit, interpolated)
+
+    def _residual_range(self, validity: Tensor) -> Tensor:
+        """Bound of the residual relative to the depth: wider where little was measured."""
+        config = self.config.fusion
+        density = functional.avg_pool2d(validity, 4, ceil_mode=True)
+        density = functional.avg_pool2d(
+            density, 3, stride=1, padding=1, count_include_pad=False
+        )
+        density = functional.interpolate(
+            density, size=validity.shape[-2:], mode='bilinear', align_corners=False
+        )
+        return torch.lerp(
+            torch.full_like(density, config.hole_residual_range),
+            torch.full_like(density, config.residual_range),
+            density,
+        )
+
+    def _predict(self, relative: Tensor, low_resolution: Tensor, validity: Tensor) -> Tensor:
+        """Run the fusion network on inputs padded to what its strides need."""
+        height, width = validity.shape[-2:]
+        stride = self.config.fusion.total_stride
+        smallest = stride * _DEEPEST_CELLS
+        bottom = max(smallest, -(-height // stride) * stride) - height
+        right = max(smallest, -(-width // stride) * stride) - width
+        inside = torch.ones_like(validity)
+        if bottom or right:
+            padding = (0, right, 0, bottom)
+            relative = functional.pad(relative, padding, mode='replicate')
+            low_resolution = functional.pad(low_resolution, padding, mode='replicate')
+            validity = functional.pad(validity, padding)
+            inside = functional.pad(inside, padding)
+        dtype = self.fusion.head[0].weight.dtype
+        prediction = self.fusion(
+            relative.to(dtype, memory_format=torch.channels_last),
+            low_resolution.to(dtype, memory_format=torch.channels_last),
+            inside,
+            validity,
+        )
+        return prediction[..., :height, :width]
+
+    def save(self, folder: Path, *, metadata: Optional[dict[str, str]] = None, half: bool = True):
+        """Write `model.safetensors` (float16 unless `half` is False) and `config.json`.
+
+        Both are written beside their place and then renamed, so that a full disk leaves what
+        was there before.
+
+        Args:
+            folder: created when absent.
+            metadata: strings for the header of the safetensors file.
+            half: store float16.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            name: tensor.detach().to('cpu', torch.float16 if half else torch.float32).contiguous()
+            for name, tensor in self.state_dict().items()
+        }
+        header = {'format': 'pt', 'config': json.dumps(self.config.to_dict())}
+        header.update(metadata or {})
+        temporary = folder / (WEIGHTS_FILE + '.part')
+        save_file(tensors, temporary, metadata=header)
+        temporary.replace(folder / WEIGHTS_FILE)
+        temporary = folder / (CONFIG_FILE + '.part')
+        temporary.write_text(json.dumps(self.config.to_dict(), indent=2) + '\n')
+        temporary.replace(folder / CONFIG_FILE)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self.save(save_directory, half=False)
+
+    @classmethod
+    def _from_pretrained(  # type: ignore[override]
+        cls,
+        *,
+        model_id: str,
+        revision: Optional[str] = None,
+        cache_dir: Any = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: Any = None,
+        map_location: str = 'cpu',
+        strict: bool = True,
+        **_: Any,
+    ) -> 'DepthSR':
+        """Load safetensors and config.json from a folder or a hub id; never pickle."""
+
+        def path_of(name: str) -> Path:
+            if Path(model_id).is_dir():
+                return Path(model_id) / name
+            return Path(
+                hf_hub_download(
+                    repo_id=model_id,
+                    filename=name,
+                    revision=revision,
+                    cache_dir=cache_dir,
+                    force_download=force_download,
+                    local_files_only=local_files_only,
+                    token=token,
+                )
+            )
+
+        config_path, weights_path = path_of(CONFIG_FILE), path_of(WEIGHTS_FILE)
+        for path in (config_path, weights_path):
+            if not path.is_file():
+                raise FileNotFoundError(f'{path} is missing: a model needs both it and its sibling')
+        try:
+            config = DepthSRConfig.from_dict(json.loads(config_path.read_text()))
+        except ValueError as error:
+            raise ValueError(f'{config_path}: {error}') from error
+        try:
+            tensors = load_file(weights_path, device='cpu')
+        except Exception as error:  # safetensors raises its own exception type, and OSError
+            raise ValueError(f'{weights_path} is truncated or no safetensors: {error}') from error
+        model = cls(config)
+        try:
+            model.load_state_dict(tensors, strict=strict)
+        except RuntimeError as error:
+            raise ValueError(f'{weights_path} does not fit {config_path}: {error}') from error
+        return model.to(map_location).eval()

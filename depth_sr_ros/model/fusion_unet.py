@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fused NAFNet / AdaIN U-Net of the seed. Read from the bottom of the network up.
+
+Two encoders of NAFNet blocks (Chen et al., Simple Baselines for Image Restoration, ECCV 2022), one
+for relative depth and one for the low-resolution depth; at every stage adaptive instance
+normalisation (Huang and Belongie, ICCV 2017) gives the features of relative depth the statistics
+of those of the measured depth; a decoder with skips. Statistics are pooled over windows of the
+training size (TLC: Chu et al., ECCV 2022), so that a crop and a 1080p frame mean the same.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from depth_sr_ros.model.config import ENCODER_STAGES, FusionUNetConfig
+
+RELATIVE_CHANNELS = 4  # relative depth, RGB
+LOW_RESOLUTION_CHANNELS = 7  # normalised depth, validity, position in range, log range, RGB
+HEAD_CHANNELS = 3  # gate, residual, confidence
+
+# Cells per side of a pooling window: windows move in steps of an eighth of their size.
+_WINDOW_CELLS = 8
+# With fewer valid cells than this in its window, AdaIN takes the statistics of the filled map.
+_MINIMUM_VALID_CELLS = 16.0
+_EPSILON = 1e-5
+
+
+class StageWeights(NamedTuple):
+    """What counts in the statistics of one stage; float32 (B, 1, h, w) each.
+
+    Attributes:
+        inside: share of each cell that lies in the image and not in its padding.
+        valid: share of each cell that was measured.
+    """
+
+    inside: Tensor
+    valid: Tensor
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Zero-pad (B, C, h, w) at the right and the bottom."""
+    height, width = image.shape[-2:]
+    return functional.pad(image, (0, -width % multiple, 0, -height % multiple))
+
+
+def window_sum(values: Tensor, window: int) -> Tensor:
+    """Sum over windows of `window` x `window` cells, on a grid eight times finer than they are.
+
+    Args:
+        values: float32 (B, C, h, w).
+        window: side of the window in cells; windows at the image's border are moved inside it.
+
+    Returns:
+        float32 (B, C, m, n), up to a constant factor; (B, C, 1, 1) when one window holds all.
+    """
+    step = max(1, -(-window // _WINDOW_CELLS))
+    cells = functional.avg_pool2d(pad_to_multiple(values, step), step)
+    height, width = cells.shape[-2:]
+    side = max(1, window // step)
+    kernel = (min(side, height), min(side, width))
+    sums = functional.avg_pool2d(cells, kernel, stride=1)
+    if sums.shape[-2:] == (1, 1):
+        return sums
+    top, left = (kernel[0] - 1) // 2, (kernel[1] - 1) // 2
+    padding = (left, kernel[1] - 1 - left, top, kernel[0] - 1 - top)
+    return functional.pad(sums, padding, mode='replicate')
+
+
+def spread(coarse: Tensor, features: Tensor, window: int) -> Tensor:
+    """Bring a map from the grid of `window_sum` to that of `features` (B, C, h, w)."""
+    if coarse.shape[-2:] == (1, 1):
+        return coarse
+    height, width = features.shape[-2:]
+    step = max(1, -(-window // _WINDOW_CELLS))
+    if step == 1:
+        return coarse
+    fine = functional.interpolate(coarse, scale_factor=step, mode='bilinear', align_corners=False)
+    return fine[..., :height, :width]
+
+
+class LayerNorm2d(nn.Module):
+    """Layer normalisation over the channels of each pixel of (B, C, h, w)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        # In channels_last memory both permutations are free.
+        features = features.permute(0, 2, 3, 1)
+        features = functional.layer_norm(
+            features, self.weight.shape, self.weight, self.bias, _EPSILON
+        )
+        return features.permute(0, 3, 1, 2)
+
+
+def simple_gate(features: Tensor) -> Tensor:
+    """Product of the two halves of the channels."""
+    first, second = features.chunk(2, dim=1)
+    return first * second
+
+
+class NAFBlock(nn.Module):
+    """Nonlinear-activation-free block with channel attention pooled over windows.
+
+    Args:
+        channels: of input and output.
+        window: side of the attention's pooling window in cells of this stage.
+    """
+
+    def __init__(self, channels: int, window: int):
+        super().__init__()
+        self.window = window
+        self.norm1 = LayerNorm2d(channels)
+        self.expand = nn.Conv2d(channels, 2 * channels, 1)
+        self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
+        self.attention = nn.Conv2d(channels, channels, 1)
+        self.project = nn.Conv2d(channels, channels, 1)
+        self.norm2 = LayerNorm2d(channels)
+        self.feed_forward_in = nn.Conv2d(channels, 2 * channels, 1)
+        self.feed_forward_out = nn.Conv2d(channels, channels, 1)
+        self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, features: Tensor, inside: Tensor) -> Tensor:
+        """`features` (B, C, h, w), `inside` float32 (B, 1, h, w) -> (B, C, h, w)."""
+        hidden = simple_gate(self.depthwise(self.expand(self.norm1(features))))
+        total = window_sum(inside, self.window).clamp_min(_EPSILON)
+        pooled = window_sum(hidden.float() * inside, self.window) / total
+        attention = self.attention(pooled.to(hidden.dtype))
+        hidden = self.project(hidden * spread(attention, hidden, self.window))
+        features = features + hidden * self.beta
+        hidden = simple_gate(self.feed_forward_in(self.norm2(features)))
+        return features + self.feed_forward_out(hidden) * self.gamma
+
+
+class AdaptiveInstanceNorm(nn.Module):
+    """AdaIN: sigma_lr * (F_rel - mu_rel) / sigma_rel + mu_lr, by windows and by validity.
+
+    Args:
+        window: side of the pooling window in cells of this stage.
+    """
+
+    def __init__(self, window: int):
+        super().__init__()
+        self.window = window
+
+    def statistics(self, features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted mean and standard deviation by window; float32 whatever comes in."""
+        features = features.float()
+        total = window_sum(weight, self.window).clamp_min(_EPSILON)
+        mean = window_sum(features * weight, self.window) / total
+        square = window_sum(features.square() * weight, self.window) / total
+        return mean, (square - mean.square()).clamp_min(0.0).add(_EPSILON).sqrt()
+
+    def forward(self, relative: Tensor, low_resolution: Tensor, weights: StageWeights) -> Tensor:
+        """Two feature maps (B, C, h, w) -> the first with the statistics of the second."""
+        valid = (weights.valid > 0).float() * weights.inside
+        cells = window_sum(valid, self.window) * float(self.window**2)
+        enough = spread((cells >= _MINIMUM_VALID_CELLS).float(), relative, self.window)
+        weight = torch.lerp(weights.inside, valid, enough.expand_as(valid))
+        relative_mean, relative_deviation = self.statistics(relative, weights.inside)
+        mean, deviation = self.statistics(low_resolution, weight)
+        scale = deviation / relative_deviation
+        shift = mean - relative_mean * scale
+        scale = spread(scale, relative, self.window)
+        shift = spread(shift, relative, self.window)
+        return (relative.float() * scale + shift).to(relative.dtype)
+
+
+class Encoder(nn.Module):
+    """One of the two paths: four stages that each start by downsampling."""
+
+    def __init__(self, in_channels: int, config: FusionUNetConfig, windows: list[int]):
+        super().__init__()
+        widths = config.widths
+        # A convolution of stride and size `stem` is a pixel-unshuffle and a 1x1 convolution.
+        steps = [nn.Conv2d(in_channels, widths[0], config.stem, stride=config.stem)]
+        steps += [nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:])]
+        self.downsample = nn.ModuleList(steps)
+        self.stages = nn.ModuleList(
+            nn.ModuleList(NAFBlock(width, window) for _ in range(count))
+            for width, window, count in zip(widths, windows, config.encoder_blocks)
+        )
+
+    def forward(self, image: Tensor, weights: list[StageWeights]) -> list[Tensor]:
+        """(B, in_channels, H, W) -> the features of the four stages, finest first."""
+        features = []
+        hidden = image
+        for downsample, blocks, weight in zip(self.downsample, self.stages, weights):
+            hidden = downsample(hidden)
+            for block in blocks:
+                hidden = block(hidden, weight.inside)
+            features.append(hidden)
+        return features
+
+
+class Fusion(nn.Module):
+    """Fuse the two paths at one stage: [AdaIN(F_rel, F_lr), F_lr].
+
+    AdaIN keeps only the statistics of F_lr; its spatial content passes beside it.
+    """
+
+    def __init__(self, channels: int, window: int):
+        super().__init__()
+        self.adaptive_norm = AdaptiveInstanceNorm(window)
+        self.mix = nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, relative: Tensor, low_resolution: Tensor, weights: StageWeights) -> Tensor:
+        """Two (B, C, h, w) -> (B, C, h, w)."""
+        aligned = self.adaptive_norm(relative, low_resolution, weights)
+        return self.mix(torch.cat([aligned, low_resolution], dim=1))
+
+
+class Decoder(nn.Module):
+    """From the deepest fused map back to the first stage's resolution, adding the skips."""
+
+    def __init__(self, config: FusionUNetConfig, windows: list[int]):
+        super().__init__()
+        widths = config.widths
+        self.middle = nn.ModuleList(
+            NAFBlock(widths[-1], windows[-1]) for _ in range(config.middle_blocks)
+        )
+        self.upsample = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1, bias=False), nn.PixelShuffle(2))
+            for fine, coarse in zip(widths[:-1], widths[1:])
+        )
+        self.stages = nn.ModuleList(
+            nn.ModuleList(NAFBlock(width, window) for _ in range(count))
+            for width, window, count in zip(widths, windows, config.decoder_blocks)
+        )
+
+    def forward(self, skips: list[Tensor], weights: list[StageWeights]) -> Tensor:
+        """The fused maps, finest first -> (B, widths[0], H / stem, W / stem)."""
+        hidden = skips[-1]
+        for block in self.middle:
+            hidden = block(hidden, weights[-1].inside)
+        for stage in reversed(range(ENCODER_STAGES)):
+            if stage < ENCODER_STAGES - 1:
+                hidden = self.upsample[stage](hidden) + skips[stage]
+            for block in self.stages[stage]:
+                hidden = block(hidden, weights[stage].inside)
+        return hidden
+
+
+class FusionUNet(nn.Module):
+    """The whole fusion network: inputs at full resolution, three output channels.
+
+    Zero-initialised at its end: untrained, every output is exactly zero.
+    """
+
+    def __init__(self, config: FusionUNetConfig):
+        super().__init__()
+        self.config = config
+        windows = [
+            max(1, config.training_size // (config.stem * 2**stage))
+            for stage in range(ENCODER_STAGES)
+        ]
+        self.relative_encoder = Encoder(RELATIVE_CHANNELS, config, windows)
+        self.low_resolution_encoder = Encoder(LOW_RESOLUTION_CHANNELS, config, windows)
+        self.fusions = nn.ModuleList(
+            Fusion(width, window) for width, window in zip(config.widths, windows)
+        )
+        self.decoder = Decoder(config, windows)
+        self.head = nn.Sequential(
+            nn.Conv2d(config.widths[0], HEAD_CHANNELS * config.stem**2, 3, padding=1),
+            nn.PixelShuffle(config.stem),
+        )
+        nn.init.zeros_(self.head[0].weight)
+        nn.init.zeros_(self.head[0].bias)
+
+    def stage_weights(self, inside: Tensor, valid: Tensor) -> list[StageWeights]:
+        """Pool the full-resolution masks, float32 (B, 1, H, W), to each stage."""
+        weights = []
+        for stage in range(ENCODER_STAGES):
+            factor = self.config.stem if stage == 0 else 2
+            inside = functional.avg_pool2d(inside, factor)
+            valid = functional.avg_pool2d(valid, factor)
+            weights.append(StageWeights(inside, valid))
+        return weights
+
+    def encode(
+        self, relative: Tensor, low_resolution: Tensor, weights: list[StageWeights]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Both encoders: the features F_rel and F_lr of the four stages."""
+        return (
+            self.relative_encoder(relative, weights),
+            self.low_resolution_encoder(low_resolution, weights),
+        )
+
+    def decode(
+        self,
+        relative_features: list[Tensor],
+        low_resolution_features: list[Tensor],
+        weights: list[StageWeights],
+    ) -> Tensor:
+        """Fuse the stages and decode them: (B, 3, H, W)."""
+        skips = [
+            fusion(relative, low_resolution, weight)
+            for fusion, relative, low_resolution, weight in zip(
+                self.fusions, relative_features, low_resolution_features, weights
+            )
+        ]
+        return self.head(self.decoder(skips, weights))
+
+    def forward(
+        self, relative: Tensor, low_resolution: Tensor, inside: Tensor, valid: Tensor
+    ) -> Tensor:
+        """Predict gate, residual and confidence.
+
+        Args:
+            relative: (B, 4, H, W): normalised relative depth, RGB.
+            low_resolution: (B, 7, H, W): see LOW_RESOLUTION_CHANNELS.
+            inside: float32 (B, 1, H, W): 1 in the image, 0 in its padding.
+            valid: float32 (B, 1, H, W): 1 where depth was measured.
+
+        Returns:
+            (B, 3, H, W). H and W are multiples of `config.total_stride`.
+        """
+        weights = self.stage_weights(inside, valid)
+        relative_features, low_resolution_features = self.encode(relative, low_resolution, weights)
+        return self.decode(relative_features, low_resolution_features, weights)

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seam between the model and everything that uses it: arrays in, arrays out."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR, DepthSROutput
+from depth_sr_ros.model.interpolation import interpolate, valid_mask
+from depth_sr_ros.model.relative_depth import RelativeDepth, normalise_relative_depth
+
+SMALLEST_RGB = 64
+LARGEST_RGB = 4096
+SMALLEST_DEPTH = 8
+ASPECT_TOLERANCE = 0.02
+DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
+PRECISIONS = ('auto', 'float32', 'bfloat16', 'float16')
+# No network at all: the pipeline returns the interpolated input.
+INTERPOLATION = 'interpolation'
+DEFAULT_WEIGHTS = 'embedded'
+
+_DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+class NoValidDepthError(ValueError):
+    """The depth map holds no measurement: every pixel is 0, negative, NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class DepthSRResult:
+    """What the pipeline makes of one RGB and one depth image.
+
+    Attributes:
+        depth: float32 (H, W), metres along the optical axis; finite and above zero everywhere.
+        confidence: float32 (H, W) in [0, 1]: predicted probability that the relative error of
+            `depth` is below 5%.
+    """
+
+    depth: np.ndarray
+    confidence: np.ndarray
+
+
+def embedded_weights() -> dict[str, Path]:
+    """Name -> folder of the weights that are shipped in the package."""
+    root = Path(str(resources.files('depth_sr_ros'))) / 'weights'
+    return {path.parent.name: path.parent for path in sorted(root.glob(f'*/{WEIGHTS_FILE}'))}
+
+
+def resolve_weights(name_or_path: str | Path | None) -> str:
+    """Folder or hub id that a `weights` argument means; None is the embedded default."""
+    name = str(name_or_path) if name_or_path not in (None, '') else DEFAULT_WEIGHTS
+    shipped = embedded_weights()
+    if name in shipped:
+        return str(shipped[name])
+    if name == DEFAULT_WEIGHTS:
+        raise FileNotFoundError(
+            f'the embedded weights are missing from the package (found: {sorted(shipped)}): '
+            'install it again'
+        )
+    return name
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` is the first CUDA device, or the CPU.
+
+    Raises:
+        ValueError: for a device that is not understood or not there.
+    """
+    if device == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        chosen = None
+    if chosen is None or chosen.type not in ('cpu', 'cuda'):
+        raise ValueError(f'device is {device!r}: allowed are {", ".join(DEVICES)}')
+    if chosen.type == 'cuda' and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f'device is {device!r}, but PyTorch sees {torch.cuda.device_count()} CUDA devices: '
+            "use 'cpu' or 'auto', or install a CUDA build of PyTorch"
+        )
+    return chosen
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """`auto` is float16 on CUDA and float32 on the CPU.
+
+    Raises:
+        ValueError: for a precision that is not understood.
+    """
+    if precision == 'auto':
+        return torch.float16 if device.type == 'cuda' else torch.float32
+    if precision not in _DTYPES:
+        raise ValueError(f'precision is {precision!r}: allowed are {", ".join(PRECISIONS)}')
+    return _DTYPES[precision]
+
+
+def check_rgb(rgb: np.ndarray) -> np.ndarray:
+    """`rgb` itself, when it is uint8 (H, W, 3) of an allowed size.
+
+    Raises:
+        ValueError: quoting what came and what is allowed.
+    """
+    if not isinstance(rgb, np.ndarray):
+        raise ValueError(f'rgb is a {type(rgb).__name__}: expected a numpy array')
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(f'rgb is {rgb.dtype} {rgb.shape}: expected uint8 (H, W, 3)')
+    height, width = rgb.shape[:2]
+    if not (SMALLEST_RGB <= min(height, width) and max(height, width) <= LARGEST_RGB):
+        raise ValueError(
+            f'rgb is {width}x{height}: allowed are {SMALLEST_RGB}x{SMALLEST_RGB} '
+            f'to {LARGEST_RGB}x{LARGEST_RGB}'
+        )
+    return rgb
+
+
+def check_depth(depth: np.ndarray, rgb_size: tuple[int, int]) -> np.ndarray:
+    """`depth` itself, when it is float32 (h, w) that can cover an RGB image of (H, W).
+
+    Raises:
+        ValueError: quoting what came and what is allowed.
+    """
+    if not isinstance(depth, np.ndarray):
+        raise ValueError(f'depth is a {type(depth).__name__}: expected a numpy array')
+    if depth.dtype != np.float32 or depth.ndim != 2:
+        raise ValueError(
+            f'depth is {depth.dtype} {depth.shape}: expected float32 (h, w) in metres'
+        )
+    height, width = depth.shape
+    rgb_height, rgb_width = rgb_size
+    if min(height, width) < SMALLEST_DEPTH or height > rgb_height or width > rgb_width:
+        raise ValueError(
+            f'depth is {width}x{height}: allowed are {SMALLEST_DEPTH}x{SMALLEST_DEPTH} '
+            f'to the size of the RGB image, {rgb_width}x{rgb_height}'
+        )
+    fitting_width = height * rgb_width / rgb_height
+    # At a few tens of pixels, rounding to whole pixels alone exceeds the tolerance.
+    allowed = max(ASPECT_TOLERANCE * fitting_width, 1.0)
+    if abs(width - fitting_width) > allowed:
+        raise ValueError(
+            f'depth is {width}x{height} (aspect {width / height:.3f}) and rgb is '
+            f'{rgb_width}x{rgb_height} (aspect {rgb_width / rgb_height:.3f}): they must cover the '
+            f'same field of view, aspect ratios may differ by {ASPECT_TOLERANCE:.0%}'
+        )
+    return depth
+
+
+class DepthSRPipeline:
+    """RGB and sparse or low-resolution depth to dense metric depth; stateless.
+
+    Make one with `from_pretrained` and call it: `result = pipeline(rgb, depth)`.
+    """
+
+    def __init__(
+        self,
+        model: DepthSR | None,
+        *,
+        guide: RelativeDepth | None,
+        device: torch.device,
+        dtype: torch.dtype,
+        description: dict[str, Any],
+    ):
+        self._device = device
+        self._dtype = dtype
+        self._model = None
+        self._guide = None
+        if model is not None:
+            model.relative_depth = None
+            self._model = model.eval().to(device, memory_format=torch.channels_last)
+            self._model.fusion.to(dtype)
+            if guide is not None:
+                self._guide = guide.eval().to(device)
+                self._guide.network.to(dtype)
+        self.description = description
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path | None = None,
+        *,
+        relative_depth: str | None = None,
+        device: str = 'auto',
+        precision: str = 'auto',
+    ) -> DepthSRPipeline:
+        """Load weights.
+
+        Args:
+            name_or_path: None or '' for the embedded default (no network access); the name of
+                other shipped weights; a folder or a Hugging Face id (safetensors only);
+                'interpolation' for no network at all: the interpolated input comes back.
+            relative_depth: None or '' for the guide stored with the weights, 'off' for none, else a
+                folder or Hugging Face id of any Depth Anything checkpoint.
+            device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+            precision: 'auto', 'float32', 'bfloat16' or 'float16', for convolutions and attention.
+
+        Raises:
+            FileNotFoundError, OSError: when there are no such weights.
+            ValueError: when they are of another version or damaged, or an argument is not allowed.
+        """
+        torch_device = resolve_device(device)
+        dtype = resolve_precision(precision, torch_device)
+        model = guide = None
+        guide_name = 'none'
+        if name_or_path == INTERPOLATION:
+            weights, digest, name = INTERPOLATION, 'none', INTERPOLATION
+        else:
+            weights = resolve_weights(name_or_path)
+            model = DepthSR.from_pretrained(weights)
+            digest = state_digest(model)
+            name = model.config.name
+            if relative_depth in (None, ''):
+                guide = model.relative_depth
+                guide_name = 'embedded' if guide is not None else 'none'
+            elif relative_depth != 'off':
+                guide = RelativeDepth.from_pretrained(relative_depth)
+                guide_name = relative_depth
+        description = {
+            'weights': weights if name == 'custom' or weights == INTERPOLATION else name,
+            'digest': digest,
+            'relative_depth': guide_name,
+            'device': _device_name(torch_device),
+            'precision': str(dtype).removeprefix('torch.'),
+        }
+        return cls(model, guide=guide, device=torch_device, dtype=dtype, description=description)
+
+    def __call__(
+        self, rgb: np.ndarray, depth: np.ndarray, *, out: np.ndarray | None = None
+    ) -> DepthSRResult:
+        """Dense metric depth for one pair of images that cover the same field of view.
+
+        Args:
+            rgb: uint8 (H, W, 3) RGB, 64x64 to 4096x4096.
+            depth: float32 (h, w), metres along the optical axis; 8x8 up to (H, W); 0, negative,
+                NaN and infinite pixels are no measurement. Pixel centres map as
+                (u + .5) W / w - .5.
+            out: float32 (H, W) to write the depth to; None allocates one.
+
+        Returns:
+            See DepthSRResult; `result.depth` is `out` where that was given.
+
+        Raises:
+            ValueError: for a wrong shape, type or size.
+            NoValidDepthError: when `depth` holds no measurement.
+        """
+        check_rgb(rgb)
+        height, width = rgb.shape[:2]
+        check_depth(depth, (height, width))
+        if out is not None and (
+            not isinstance(out, np.ndarray)
+            or out.dtype != np.float32
+            or out.shape != (height, width)
+        ):
+            came = getattr(out, 'shape', type(out).__name__)
+            raise ValueError(
+                f'out is {getattr(out, "dtype", "")} {came}: expected float32 ({height}, {width})'
+            )
+        with torch.inference_mode():
+            depth_tensor = self._upload(depth)[None, None]
+            valid = valid_mask(depth_tensor)
+            if not bool(valid.any()):
+                raise NoValidDepthError(
+                    f'none of the {depth.size} depth pixels is a measurement '
+                    '(finite and above 0 m)'
+                )
+            if self._model is None:
+                result = interpolate(depth_tensor, valid, (height, width))
+                # What is between measurements is as good as what was measured, or unknown.
+                confidence = interpolate(valid.float(), torch.ones_like(valid), (height, width))
+            else:
+                output = self.run(self._upload(rgb), depth_tensor)
+                result = output.depth
+                confidence = torch.sigmoid(output.confidence_logit)
+            if out is None:
+                out = np.empty((height, width), np.float32)
+            np.copyto(out, result[0, 0].cpu().numpy())
+            return DepthSRResult(out, confidence[0, 0].cpu().numpy())
+
+    def run(self, rgb: Tensor, depth: Tensor) -> DepthSROutput:
+        """The network's part, in tensors on the pipeline's device.
+
+        Args:
+            rgb: uint8 (H, W, 3).
+            depth: float32 (1, 1, h, w), metres, with at least one measurement.
+        """
+        assert self._model is not None
+        image = rgb.permute(2, 0, 1)[None].float() / 255.0
+        relative = None
+        if self._guide is not None:
+            relative = normalise_relative_depth(self._guide(image))
+        return self._model.fuse(image, depth, relative)
+
+    def warm_up(self, rgb_size: tuple[int, int], depth_size: tuple[int, int]) -> None:
+        """Run once at (W, H) and (w, h), so that the first real frame is not the slow one."""
+        rgb = np.zeros((rgb_size[1], rgb_size[0], 3), np.uint8)
+        depth = np.ones((depth_size[1], depth_size[0]), np.float32)
+        self(rgb, depth)
+
+    def _upload(self, array: np.ndarray) -> Tensor:
+        # torch warns about arrays that it may not write to, such as views of a message's bytes.
+        if not array.flags.writeable or not array.flags.c_contiguous:
+            array = array.copy()
+        return torch.from_numpy(array).to(self._device, non_blocking=True)
+
+
+def state_digest(model: torch.nn.Module) -> str:
+    """The first 12 hexadecimal digits of the SHA-256 over all parameters, by name."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()[:12]
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == 'cuda':
+        return f'{device} ({torch.cuda.get_device_name(device)})'
+    return f'cpu ({torch.get_num_threads()} threads)'

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from depth_sr_ros.model.interpolation import (
+    fill_holes,
+    interpolate,
+    interpolate_depth,
+    local_range,
+    valid_mask,
+)
+
+
+def sparse_map(height, width, count, seed=0):
+    generator = np.random.default_rng(seed)
+    depth = np.zeros((height, width), np.float32)
+    index = generator.choice(height * width, count, replace=False)
+    depth.flat[index] = generator.uniform(0.5, 5.0, count)
+    return torch.from_numpy(depth)[None, None]
+
+
+def test_dense_input_is_plain_bilinear():
+    depth = torch.rand(2, 1, 15, 20) + 1.0
+    expected = functional.interpolate(depth, size=(121, 163), mode='bilinear')
+    assert torch.equal(interpolate(depth, valid_mask(depth), (121, 163)), expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 50), st.integers(0, 99))
+def test_filled_values_stay_between_the_measured_ones(height, width, count, seed):
+    depth = sparse_map(height, width, min(count, height * width), seed)
+    valid = valid_mask(depth)
+    filled = fill_holes(depth, valid)
+    assert torch.equal(filled[valid], depth[valid])
+    assert filled.min() >= depth[valid].min() * (1 - 1e-5)
+    assert filled.max() <= depth[valid].max() * (1 + 1e-5)
+
+
+def test_nan_never_enters():
+    depth = np.full((12, 16), np.nan, np.float32)
+    depth[3, 4] = 2.0
+    depth[5, 5] = np.inf
+    assert np.allclose(interpolate_depth(depth, (48, 64)), 2.0)
+
+
+def test_no_measurement_gives_zero():
+    assert not interpolate_depth(np.zeros((8, 8), np.float32), (16, 16)).any()
+
+
+@pytest.mark.parametrize('count', [1, 3, 40, 800])
+def test_range_encloses_the_interpolated_input_of_a_dense_map_and_is_ordered(count):
+    depth = sparse_map(30, 40, count)
+    lower, upper = local_range(depth, valid_mask(depth), (60, 80))
+    assert torch.isfinite(lower).all() and torch.isfinite(upper).all()
+    assert (lower <= upper).all()
+    assert lower.min() >= depth[depth > 0].min() * (1 - 1e-6)
+    assert upper.max() <= depth.max() * (1 + 1e-6)
+
+
+def test_range_of_a_dense_map_is_the_3x3_window():
+    depth = torch.rand(1, 1, 10, 10) + 1.0
+    lower, upper = local_range(depth, valid_mask(depth), (10, 10))
+    window = depth[0, 0, 3:6, 4:7]
+    assert lower[0, 0, 4, 5] == window.min()
+    assert upper[0, 0, 4, 5] == window.max()
+    up = interpolate(depth, valid_mask(depth), (80, 80))
+    lower, upper = local_range(depth, valid_mask(depth), (80, 80))
+    assert (lower <= up + 1e-6).all() and (up <= upper + 1e-6).all()
+
+
+def test_everything_follows_the_scale():
+    depth = sparse_map(30, 40, 200)
+    valid = valid_mask(depth)
+    for factor in (0.125, 8.0):
+        assert torch.allclose(
+            interpolate(depth * factor, valid, (60, 80)), factor * interpolate(depth, valid, (60, 80))
+        )
+        for one, other in zip(
+            local_range(depth * factor, valid, (60, 80)), local_range(depth, valid, (60, 80))
+        ):
+            assert torch.allclose(one, factor * other)
