@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+# make demo    a real node over a real stream, figures and a picture in out/
+# make test    the tests          make lint    ruff and mypy          make clean
+# Each makes .venv when it is needed; PYTHON chooses the interpreter (3.10 to 3.13).
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+# Images of 1080p do not pass DDS without this profile; one that the user has set goes first.
+FASTDDS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds_images.xml
+FASTRTPS_DEFAULT_PROFILES_FILE ?= $(FASTDDS_DEFAULT_PROFILES_FILE)
+export FASTDDS_DEFAULT_PROFILES_FILE FASTRTPS_DEFAULT_PROFILES_FILE
+
+# The stamps' names tell a .venv beside a sourced ROS from one with ROS 2 wheels.
+ros := $(shell [ -n "$$ROS_DISTRO" ] && $(PYTHON) -c 'import rclpy' 2>/dev/null && echo $$ROS_DISTRO)
+kind := $(or $(ros),wheels)
+ifeq ($(kind),wheels)
+unexport PYTHONPATH AMENT_PREFIX_PATH
+endif
+inputs := setup.py setup.cfg constraints.txt tools/make_venv.py
+installed := .venv/$(kind).stamp
+installed_dev := .venv/$(kind)-dev.stamp
+
+.PHONY: demo test lint clean
+
+demo: $(installed)
+	.venv/bin/python -m depth_sr_ros.ros.demo
+
+test: $(installed_dev)
+	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(installed_dev)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/python -m mypy
+
+clean:
+	rm -rf .venv out build install log dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find depth_sr_ros launch test tools -name __pycache__ -prune -exec rm -rf {} +
+
+$(installed): $(inputs)
+	@$(PYTHON) tools/make_venv.py
+	@touch $@
+
+$(installed_dev): $(inputs)
+	@$(PYTHON) tools/make_venv.py --dev
+	@touch $(installed) $@
