@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a user would try first: classical interpolation, hole filling and guided filters.
+
+Every method takes `rgb` uint8 (H, W, 3) and `depth` float32 (h, w) metres (0 or NaN = no
+measurement, pixel centres map as (u + .5) W / w - .5) and returns float32 (H, W) metres with every
+pixel filled. None mixes a missing measurement into a value: holes are filled or weighted out. They
+are the adversary of the network, so each has a grid of settings to be tuned over.
+
+Settings hold no metre: windows are given in spacings (the mean distance between measurements, in
+pixels of the RGB image), colours on 0-255.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.interpolate import LinearNDInterpolator
+from scipy.spatial import QhullError
+
+from depth_sr_ros.evaluation.metrics import has_depth
+
+Depth = NDArray[np.float32]
+RGB = NDArray[np.uint8]
+Settings = dict[str, Any]
+
+
+def _resize(image: NDArray, size: tuple[int, int], method: int = cv2.INTER_LINEAR) -> NDArray:
+    if image.shape[:2] == size:
+        return image
+    return cv2.resize(image, size[::-1], interpolation=method)
+
+
+def fill_nearest(depth: Depth) -> Depth:
+    """Fill each hole pixel with the nearest measurement; same shape."""
+    valid = has_depth(depth)
+    if valid.all():
+        return depth
+    index = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    return depth[tuple(index)]
+
+
+def fill_linear(depth: Depth) -> Depth:
+    """Fill holes linearly over the Delaunay triangles of the measurements; outside: nearest."""
+    valid = has_depth(depth)
+    filled = fill_nearest(depth)
+    if valid.all() or valid.sum() < 4:
+        return filled
+    # Only measurements beside a hole can be corners of the triangles that cover it.
+    rim = valid & ndimage.binary_dilation(~valid, np.ones((3, 3), bool))
+    points = np.argwhere(rim)
+    try:
+        interpolator = LinearNDInterpolator(points, depth[rim].astype(np.float64))
+    except QhullError:  # All measurements on one line.
+        return filled
+    values = interpolator(np.argwhere(~valid)).astype(np.float32)
+    holes = filled[~valid]
+    filled = filled.copy()
+    filled[~valid] = np.where(np.isfinite(values), values, holes)
+    return filled
+
+
+def fill_inpainting(depth: Depth, method: str = 'telea', radius: float = 3.0) -> Depth:
+    """Fill holes with cv2.inpaint, which takes float32: 'telea' or 'navier_stokes'."""
+    valid = has_depth(depth)
+    if valid.all():
+        return depth
+    flags = {'telea': cv2.INPAINT_TELEA, 'navier_stokes': cv2.INPAINT_NS}[method]
+    # cv2 adds constants meant for grey levels (0.5 for rounding, to floats too): in 1/10000 of the
+    # median they vanish, and the result follows the unit.
+    unit = np.median(depth[valid]) / 1e4
+    known = np.where(valid, depth / unit, 0).astype(np.float32)
+    painted = cv2.inpaint(known, (~valid).astype(np.uint8), radius, flags)
+    # Navier-Stokes may overshoot below zero; no method is punished for what a clamp mends.
+    painted = np.clip(painted, known[valid].min(), known[valid].max())
+    return np.where(valid, depth, painted * unit).astype(np.float32)
+
+
+def fill_push_pull(depth: Depth) -> Depth:
+    """Fill holes with the masked pyramid of the pipeline's interpolated input."""
+    from depth_sr_ros.model.interpolation import interpolate_depth
+
+    return interpolate_depth(depth, depth.shape)
+
+
+FILLS: dict[str, Callable[[Depth], Depth]] = {
+    'nearest': fill_nearest,
+    'linear': fill_linear,
+    'telea': fill_inpainting,
+    'navier_stokes': lambda depth: fill_inpainting(depth, 'navier_stokes'),
+    'push_pull': fill_push_pull,
+}
+
+
+def _spacing(depth: Depth, size: tuple[int, int]) -> float:
+    """Mean distance between measurements in pixels of the RGB image, at least 1."""
+    measurements = max(int(np.count_nonzero(has_depth(depth))), 1)
+    return max(float(np.sqrt(size[0] * size[1] / measurements)), 1.0)
+
+
+def _upsampled(depth: Depth, size: tuple[int, int], fill: str) -> Depth:
+    return _resize(FILLS[fill](depth), size)
+
+
+def nearest(rgb: RGB, depth: Depth) -> Depth:
+    """Nearest-neighbour resize; holes from the nearest measurement."""
+    filled, (height, width) = fill_nearest(depth), rgb.shape[:2]
+    # cv2's INTER_NEAREST does not follow pixel centres.
+    rows = (np.arange(height) + 0.5) * filled.shape[0] / height
+    columns = (np.arange(width) + 0.5) * filled.shape[1] / width
+    return filled[rows.astype(int)[:, None], columns.astype(int)]
+
+
+def bilinear(rgb: RGB, depth: Depth, fill: str = 'nearest') -> Depth:
+    """Bilinear resize after filling holes."""
+    return _upsampled(depth, rgb.shape[:2], fill)
+
+
+def bicubic(rgb: RGB, depth: Depth) -> Depth:
+    """Bicubic resize after filling holes with the nearest; overshoot cut at the depths' range."""
+    filled = fill_nearest(depth)
+    return np.clip(_resize(filled, rgb.shape[:2], cv2.INTER_CUBIC), filled.min(), filled.max())
+
+
+def _box(image: NDArray, radius: int) -> NDArray:
+    size = (2 * radius + 1, 2 * radius + 1)
+    return cv2.boxFilter(image, -1, size, borderType=cv2.BORDER_REFLECT)
+
+
+def guided_filter(
+    rgb: RGB,
+    depth: Depth,
+    *,
+    radius: float = 2.0,
+    epsilon: float = 1e-3,
+    coarse: bool = True,
+    fill: str = 'nearest',
+) -> Depth:
+    """
+    Guided filter (He et al. 2013), colour guide, holes weighted out of the local linear fits.
+
+    radius: of the box, in spacings. epsilon: regulariser, for colours in 0-1.
+    coarse: fit on the depth's own grid and upsample the coefficients (fast guided filter, He and
+    Sun 2015); otherwise on the bilinearly upsampled depth. fill: where a box holds no measurement.
+    """
+    size = rgb.shape[:2]
+    valid = has_depth(depth)
+    base = _upsampled(depth, size, fill)
+    guide = rgb.astype(np.float32) / 255
+    spacing = _spacing(depth, size)
+    if coarse:
+        target, weight = np.where(valid, depth, 0).astype(np.float64), valid.astype(np.float64)
+        fitted = _resize(guide, depth.shape, cv2.INTER_AREA)
+        spacing *= depth.shape[1] / size[1]
+    else:
+        target, fitted = base.astype(np.float64), guide
+        weight = _resize(valid.astype(np.float32), size).astype(np.float64)
+    pixels = max(round(radius * spacing), 1)
+    mass = _box(weight, pixels)
+    inverse_mass = 1 / np.maximum(mass, 1e-9)
+
+    def mean(image: NDArray) -> NDArray:
+        return _box(image * weight, pixels) * inverse_mass
+
+    channels = [fitted[..., i].astype(np.float64) for i in range(3)]
+    means, mean_target = [mean(c) for c in channels], mean(target)
+    covariance = np.empty((*target.shape, 3, 3))
+    for i, j in itertools.combinations_with_replacement(range(3), 2):
+        product = mean(channels[i] * channels[j]) - means[i] * means[j]
+        covariance[..., i, j] = covariance[..., j, i] = product
+    cross = np.stack(
+        [mean(c * target) - m * mean_target for c, m in zip(channels, means, strict=True)], -1
+    )
+    slope = np.linalg.solve(covariance + epsilon * np.eye(3), cross[..., None])[..., 0]
+    offset = mean_target - np.sum(slope * np.stack(means, -1), axis=-1)
+    # Windows weigh in by what they have measured.
+    coefficients = np.concatenate([slope, offset[..., None]], -1) * mass[..., None]
+    total = _box(mass, pixels)
+    coefficients = _box(coefficients, pixels) / np.maximum(total, 1e-9)[..., None]
+    coefficients = _resize(coefficients.astype(np.float32), size)
+    known = _resize((total > 1e-6).astype(np.float32), size) > 0.999
+    output = np.sum(coefficients[..., :3] * guide, axis=-1) + coefficients[..., 3]
+    output = np.clip(output, depth[valid].min(), depth[valid].max())
+    return np.where(known, output, base).astype(np.float32)
+
+
+def joint_bilateral_upsampling(
+    rgb: RGB,
+    depth: Depth,
+    *,
+    radius: float = 1.0,
+    sigma_colour: float = 20.0,
+    fill: str = 'nearest',
+) -> Depth:
+    """
+    Joint bilateral upsampling (Kopf et al. 2007): each pixel averages the measurements around it.
+
+    Weights are Gaussian in distance (sigma `radius` spacings) and in the colour difference between
+    the pixel and the measurement's cell (sigma_colour, Euclidean on 0-255). Holes have no weight.
+    """
+    size = rgb.shape[:2]
+    valid = has_depth(depth)
+    height, width = depth.shape
+    colours = rgb.astype(np.float32)
+    cells = _resize(colours, depth.shape, cv2.INTER_AREA)
+    known = np.where(valid, depth, 0).astype(np.float32)
+    rows = (np.arange(size[0], dtype=np.float32) + 0.5) * height / size[0] - 0.5
+    columns = (np.arange(size[1], dtype=np.float32) + 0.5) * width / size[1] - 0.5
+    sigma = radius * _spacing(depth, size) * width / size[1]
+    reach = max(int(np.ceil(2 * sigma)), 1)
+    total = np.zeros(size, np.float32)
+    mass = np.zeros(size, np.float32)
+    near_rows, near_columns = np.round(rows).astype(int), np.round(columns).astype(int)
+    for down, right in itertools.product(range(-reach, reach + 1), repeat=2):
+        row = np.clip(near_rows + down, 0, height - 1)
+        column = np.clip(near_columns + right, 0, width - 1)
+        squared = (row - rows)[:, None] ** 2 + (column - columns)[None] ** 2
+        cell = (row[:, None], column[None])
+        difference = colours - cells[cell]
+        exponent = squared / (2 * sigma**2)
+        exponent += np.einsum('hwc,hwc->hw', difference, difference) / (2 * sigma_colour**2)
+        weight = np.exp(-exponent) * valid[cell]
+        total += weight * known[cell]
+        mass += weight
+    base = _upsampled(depth, size, fill)
+    # A trace of the interpolated value decides where no measurement has the pixel's colour.
+    return (total + 1e-6 * base) / (mass + 1e-6)
+
+
+def joint_bilateral(
+    rgb: RGB,
+    depth: Depth,
+    *,
+    radius: float = 1.0,
+    sigma_colour: float = 20.0,
+    iterations: int = 1,
+    fill: str = 'nearest',
+) -> Depth:
+    """
+    Joint bilateral filter (cv2.ximgproc) of the bilinearly upsampled depth, holes weighted down.
+
+    radius: sigma of distance in spacings (windows reach two, 25 px at most).
+    sigma_colour: on 0-255, of cv2's summed absolute colour difference.
+    """
+    size = rgb.shape[:2]
+    depth_now = _upsampled(depth, size, fill)
+    weight = _resize(has_depth(depth).astype(np.float32), size)
+    sigma = radius * _spacing(depth, size)
+    diameter = 2 * min(max(int(np.ceil(2 * sigma)), 1), 25) + 1
+    guide = rgb.astype(np.float32)
+
+    def blur(image: NDArray) -> NDArray:
+        return cv2.ximgproc.jointBilateralFilter(guide, image, diameter, sigma_colour, sigma)
+
+    for _ in range(iterations):
+        # A filled pixel counts little beside a measured one, but alone it keeps its value.
+        confidence = np.maximum(weight, 1e-3)
+        depth_now = blur(depth_now * confidence) / blur(confidence)
+    return depth_now
+
+
+def fast_global_smoother(
+    rgb: RGB,
+    depth: Depth,
+    *,
+    strength: float = 30.0,
+    sigma_colour: float = 8.0,
+    splat: bool = False,
+    fill: str = 'nearest',
+) -> Depth:
+    """
+    Fast global smoother (Min et al. 2014; cv2.ximgproc) by normalised interpolation.
+
+    Smooths weight x depth and weight, and divides. splat: weight only at the measurements' own
+    positions, as the paper does for sparse input; otherwise also between them.
+    strength: lambda in squared spacings. sigma_colour: on 0-255.
+    """
+    size = rgb.shape[:2]
+    valid = has_depth(depth)
+    base = _upsampled(depth, size, fill)
+    spacing = _spacing(depth, size)
+    if splat:
+        rows, columns = np.nonzero(valid)
+        v = (rows + 0.5) * size[0] / depth.shape[0] - 0.5
+        u = (columns + 0.5) * size[1] / depth.shape[1] - 0.5
+        weight = np.zeros(size, np.float32)
+        value = np.zeros(size, np.float32)
+        top, left = np.floor(v).astype(int), np.floor(u).astype(int)
+        for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            share = np.abs(1 - row - (v - top)) * np.abs(1 - column - (u - left))
+            at = (np.clip(top + row, 0, size[0] - 1), np.clip(left + column, 0, size[1] - 1))
+            np.add.at(weight, at, share)
+            np.add.at(value, at, share * depth[rows, columns])
+    else:
+        weight = _resize(valid.astype(np.float32), size)
+        value = base * weight
+
+    def smooth(image: NDArray) -> NDArray:
+        return cv2.ximgproc.fastGlobalSmootherFilter(
+            rgb, np.ascontiguousarray(image), strength * spacing**2, sigma_colour
+        )
+
+    mass = smooth(weight)
+    output = smooth(value) / np.maximum(mass, 1e-12)
+    output = np.where(mass > 1e-9, output, base)
+    return np.clip(output, depth[valid].min(), depth[valid].max()).astype(np.float32)
+
+
+def weighted_median(
+    rgb: RGB,
+    depth: Depth,
+    *,
+    radius: float = 1.0,
+    sigma_colour: float = 25.0,
+    iterations: int = 1,
+    fill: str = 'nearest',
+) -> Depth:
+    """
+    Weighted median filter (Zhang et al. 2014; cv2.ximgproc) of the bilinearly upsampled depth.
+
+    radius: of the window, in spacings (40 px at most). sigma_colour: on 0-255.
+    """
+    depth_now = _upsampled(depth, rgb.shape[:2], fill)
+    pixels = min(max(round(radius * _spacing(depth, rgb.shape[:2])), 1), 40)
+    for _ in range(iterations):
+        depth_now = cv2.ximgproc.weightedMedianFilter(rgb, depth_now, pixels, sigma_colour)
+    return depth_now
+
+
+def _grid(**choices: tuple) -> list[Settings]:
+    return [dict(zip(choices, c, strict=True)) for c in itertools.product(*choices.values())]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """
+    A method and the settings it is tuned over.
+
+    needs: 'resize' or 'holes' where the method is the same as another one without them.
+    """
+
+    name: str
+    function: Callable[..., Depth]
+    grid: list[Settings] = field(default_factory=lambda: [{}])
+    needs: str = ''
+
+    def applies(self, depth: Depth, size: tuple[int, int]) -> bool:
+        """Whether the method has a meaning of its own for `depth` (h, w) to `size` (H, W)."""
+        if self.needs == 'resize':
+            return depth.shape != size
+        return self.needs != 'holes' or not has_depth(depth).all()
+
+    def __call__(self, rgb: RGB, depth: Depth, settings: Settings) -> Depth:
+        _check(rgb, depth)
+        output = self.function(rgb, depth, **settings)
+        if output.shape != rgb.shape[:2] or not has_depth(output).all():
+            raise RuntimeError(f'{self.name} {settings} left pixels without depth')
+        return output
+
+
+def _check(rgb: RGB, depth: Depth) -> None:
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(f'rgb must be uint8 (H, W, 3), not {rgb.dtype} {rgb.shape}')
+    if depth.ndim != 2:
+        raise ValueError(f'depth must be (h, w), not {depth.shape}')
+    if not has_depth(depth).any():
+        raise ValueError('depth has no measurement at all: nothing to interpolate')
+
+
+BASELINES = {
+    baseline.name: baseline
+    for baseline in (
+        Baseline('nearest', nearest),
+        Baseline('bilinear', bilinear, needs='resize'),
+        Baseline('bicubic', bicubic, needs='resize'),
+        Baseline(
+            'linear (Delaunay)', lambda rgb, depth: bilinear(rgb, depth, 'linear'), needs='holes'
+        ),
+        Baseline(
+            'inpainting (Telea)', lambda rgb, depth: bilinear(rgb, depth, 'telea'), needs='holes'
+        ),
+        Baseline(
+            'inpainting (Navier-Stokes)',
+            lambda rgb, depth: bilinear(rgb, depth, 'navier_stokes'),
+            needs='holes',
+        ),
+        Baseline(
+            'guided filter',
+            guided_filter,
+            _grid(
+                radius=(0.25, 0.5, 1.0, 2.0, 4.0),
+                epsilon=(1e-5, 1e-4, 1e-3, 1e-2),
+                coarse=(True, False),
+                fill=('nearest', 'linear'),
+            ),
+        ),
+        Baseline(
+            'joint bilateral filter',
+            joint_bilateral,
+            _grid(
+                radius=(0.25, 0.5, 1.0, 2.0),
+                sigma_colour=(10, 20, 40, 80),
+                iterations=(1, 2),
+                fill=('nearest', 'linear'),
+            ),
+        ),
+        Baseline(
+            'joint bilateral upsampling',
+            joint_bilateral_upsampling,
+            _grid(
+                radius=(0.4, 0.5, 0.6, 0.8, 1.0),
+                sigma_colour=(10, 20, 30, 40, 60),
+                fill=('nearest', 'linear'),
+            ),
+        ),
+        Baseline(
+            'fast global smoother',
+            fast_global_smoother,
+            _grid(
+                strength=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+                sigma_colour=(4, 8, 12, 16, 24, 32),
+                splat=(True, False),
+                fill=('nearest', 'linear'),
+            ),
+        ),
+        Baseline(
+            'weighted median filter',
+            weighted_median,
+            _grid(
+                radius=(0.5, 0.75, 1.0, 1.5, 2.0),
+                sigma_colour=(10, 25, 50),
+                iterations=(1, 2),
+                fill=('nearest', 'linear'),
+            ),
+        ),
+    )
+}
