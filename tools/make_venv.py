@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes .venv with everything that `make demo` (or, with --dev, `make test`) needs, telling how far it is.
+"""Makes .venv with all that `make demo` (or, with --dev, `make test`) needs, telling how far it is.
 
 Where a ROS installation is sourced and this Python can import its rclpy, the environment sees the
 system's packages, ROS and its cv2 come from there, and what is installed keeps its version.

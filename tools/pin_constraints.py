@@ -3,8 +3,8 @@
 
     python3 tools/pin_constraints.py python3.10 python3.11 python3.12 python3.13
 
-In rising order. Each interpreter's own pip resolves setup.py with all extras (nothing is installed). CUDA's packages
-are left out: torch pins them itself, and a CPU build has none.
+In rising order. Each interpreter's own pip resolves setup.py with all extras; nothing is installed.
+CUDA's packages are left out: torch pins them itself, and a CPU build has none.
 """
 
 import json
@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent.parent
 TORCH = 'torch==2.13.0'
 OWN_PINS = ('nvidia-', 'cuda-', 'triton')
 HEADER = """\
-# Made by tools/pin_constraints.py for Python {versions}: the newest versions that each Python takes.
+# Made by tools/pin_constraints.py for Python {versions}: the newest that each takes.
 # torch names no build: a CPU build that pip finds locally serves, elsewhere it brings its CUDA.
 """
 
@@ -29,20 +29,10 @@ def resolve(python):
         subprocess.run([python, '-m', 'venv', folder], check=True)
         own = Path(folder) / 'bin/python'
         subprocess.run([own, '-m', 'pip', 'install', '--quiet', '--upgrade', 'pip'], check=True)
-        extras = 'opencv,ros,train,bag,export,dev'
+        options = ['--quiet', '--dry-run', '--ignore-installed', '--report', '-']
+        packages = ['.[opencv,ros,train,bag,export,dev]', 'pip', TORCH]
         report = subprocess.run(
-            [
-                own,
-                '-m',
-                'pip',
-                'install',
-                '--quiet',
-                '--dry-run',
-                '--ignore-installed',
-                '--report',
-                '-',
-            ]
-            + [f'.[{extras}]', 'pip', TORCH],
+            [own, '-m', 'pip', 'install', *options, *packages],
             check=True,
             cwd=HERE,
             stdout=subprocess.PIPE,
@@ -57,7 +47,7 @@ def resolve(python):
 
 
 def marker(pythons, versions):
-    """'; python_version ...' that is true for pythons among versions; '' where it is true for all."""
+    """'; python_version ...', true for pythons among versions; '' where it is true for all."""
     if pythons == versions:
         return ''
     if pythons == versions[-len(pythons) :]:
