@@ -92,9 +92,16 @@ class StatusLine:
         print(f'{lead}{self.title} ... {word} ({time.monotonic() - self.start:.0f} s)', flush=True)
 
 
-def pip_install(title, *arguments):
+def pip_install(title, *arguments, progress_bar='raw'):
     """Runs pip, shows what it is at on one line, and its last words when it fails."""
-    command = [VENV / 'bin/python', '-m', 'pip', 'install', '--progress-bar=raw', *arguments]
+    command = [
+        VENV / 'bin/python',
+        '-m',
+        'pip',
+        'install',
+        f'--progress-bar={progress_bar}',
+        *arguments,
+    ]
     environment = {**os.environ, 'PIP_DISABLE_PIP_VERSION_CHECK': '1', 'PYTHONUNBUFFERED': '1'}
     status, log, package = StatusLine(title), [], ''
     with subprocess.Popen(
@@ -171,7 +178,9 @@ def main():
         constraints = Path(folder) / 'constraints.txt'
         constraints.write_text(constraints_beside_ros(text) if beside_ros else text)
         pinned = ['--constraint', constraints]
-        pip_install('[2/4] preparing pip', '--upgrade', 'pip', *pinned)
+        pip_install(
+            '[2/4] preparing pip', '--upgrade', 'pip', *pinned, progress_bar='off'
+        )  # old pips know no raw
         pip_install('[3/4] installing torch (with a GPU build the largest part)', 'torch', *pinned)
         what = 'depth_sr_ros' + (' for development' if dev else '')
         where = f'ROS {os.environ["ROS_DISTRO"]} as sourced' if beside_ros else 'ROS 2 wheels'
