@@ -288,14 +288,16 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
             sensor: Degradation = Kinect(
                 focal_baseline=_log_uniform(rng, 25, 80),
                 jitter=float(rng.uniform(0, 0.7)),
-                edge_holes=float(rng.uniform(0, 0.8)),
+                edge_holes=float(rng.choice([0, rng.uniform(0, 0.8)])),
+                distortion=float(rng.uniform(0, 0.01)),
+                shadow=bool(rng.random() < 0.7),
                 mirrored=bool(rng.random() < 0.25),
             )
         else:
             sensor = StereoCamera(
                 focal_baseline=_log_uniform(rng, 12, 50),
                 window=int(rng.choice([3, 5, 7, 9])),
-                disparity_sigma=_log_uniform(rng, 0.03, 0.2),
+                disparity_sigma=_log_uniform(rng, 0.02, 0.15),
                 speckle=float(rng.uniform(0, 0.03)),
             )
         steps.append(AtSensorScale(sensor, median=_log_uniform(rng, 0.8, 3.5)))

@@ -31,6 +31,18 @@ def blob_mask(
     return field > np.quantile(field[::2, ::2], 1 - fraction)
 
 
+def ragged(
+    mask: np.ndarray, spread: float, rng: np.random.Generator, low: float = 0.2, high: float = 0.5
+) -> np.ndarray:
+    """Return `mask` with an outline that wobbles by about `spread` px, and grown somewhat.
+
+    low, high: the mask, blurred, is cut at a level drawn between them; below 0.5 it grows.
+    """
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), spread)
+    soft += 0.2 * low_frequency_field(mask.shape, 3 * spread, rng) * (soft > 0.02)
+    return soft > rng.uniform(low, high)
+
+
 @dataclass(frozen=True)
 class BlobHoles:
     """Remove rounded blobs of random size, `fraction` of the area in all."""
@@ -128,7 +140,7 @@ class SpecularHoles:
 
     def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         depth = valid_depth(depth)
-        value = brightness(rgb, depth.shape) + 0.03 * low_frequency_field(depth.shape, 6, rng)
+        value = brightness(rgb, depth.shape) + 0.04 * low_frequency_field(depth.shape, 16, rng)
         dark, bright = np.quantile(value[::2, ::2], (self.dark, 1 - self.bright))
         mask = np.zeros(depth.shape, np.uint8)
         if self.bright:
@@ -141,7 +153,7 @@ class SpecularHoles:
 
 @dataclass(frozen=True)
 class EdgeHoles:
-    """Remove measurements beside depth edges with `probability`, blotchily, `width` px wide."""
+    """Remove a ragged strip of about `width` px along depth edges, on a share of `probability`."""
 
     probability: float = 0.6
     width: int = 3
@@ -152,10 +164,7 @@ class EdgeHoles:
 
     def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         depth = valid_depth(depth)
-        edge = depth_edges(depth).astype(np.uint8)
-        if self.width > 1:
-            edge = cv2.dilate(edge, np.ones((self.width, self.width), np.uint8))
-        return _without(depth, (edge > 0) & blob_mask(depth.shape, self.probability, rng, 5))
+        return _without(depth, edge_mask(depth, self.probability, self.width, rng))
 
 
 @dataclass(frozen=True)
@@ -188,12 +197,9 @@ class GlassHoles:
 
     def _fail(self, depth: np.ndarray, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         spread = max(1.0, 0.01 * min(depth.shape))
-        soft = cv2.GaussianBlur(region.astype(np.float32), (0, 0), spread)
-        # Wobbles the outline, mostly outwards: the hole is larger than the glass.
-        soft += 0.25 * low_frequency_field(depth.shape, 4 * spread, rng) * (soft > 0.02)
-        ragged = soft > rng.uniform(0.15, 0.5)
+        # Mostly outwards: the hole is larger than the glass.
+        failed = _without(depth, ragged(region, spread * rng.uniform(0.7, 2.5), rng, 0.15))
         share = rng.beta(1, 1 / max(self.see_through, 1e-3) - 1 + 1e-3)
-        failed = _without(depth, ragged)
         if share < 0.03:
             return failed
         behind = _background(depth, region)
@@ -215,6 +221,14 @@ def depth_edges(depth: np.ndarray, ratio: float = 0.04) -> np.ndarray:
     far = cv2.dilate(depth, np.ones((3, 3), np.uint8))
     near = cv2.erode(np.where(depth > 0, depth, np.float32(1e9)), np.ones((3, 3), np.uint8))
     return (depth > 0) & (far > near * (1 + ratio))
+
+
+def edge_mask(
+    depth: np.ndarray, probability: float, width: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Return bool (h, w): a strip along a share of the depth edges, up to about `width` px wide."""
+    edge = depth_edges(depth, 0.05) & blob_mask(depth.shape, probability, rng, 24)
+    return ragged(edge, max(0.6, width / 3), rng, 0.2, 0.6)
 
 
 def _foreground_seeds(depth: np.ndarray) -> np.ndarray:

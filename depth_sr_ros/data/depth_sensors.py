@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from depth_sr_ros.data.depth_holes import blob_mask, brightness, depth_edges
+from depth_sr_ros.data.depth_holes import blob_mask, brightness, edge_mask, ragged
 from depth_sr_ros.data.downsampling import (
     area_downsample,
     cell_samples,
@@ -40,10 +40,11 @@ class Kinect:
     """A structured-light camera such as the Kinect v1, depth (H, W), 0 where it sees nothing.
 
     Lateral jitter N(0, `jitter` px); axial noise of sigma = 0.0012 + 0.0019 (z - 0.4)^2 m
-    (Nguyen, Izadi and Lovell 2012); disparity rounded by `kinect_quantise`; the projector's
-    shadow to the left of near objects (projector right of the camera), of width
-    focal_baseline (1 / z_near - 1 / z_far) px, or to the right if `mirrored`; holes at jumps;
-    nothing nearer than `near` or beyond `far` metres.
+    (Nguyen, Izadi and Lovell 2012); a smooth `distortion` of that share of z; disparity rounded
+    by `kinect_quantise`; the projector's `shadow` to the left of near objects (projector right of
+    the camera), of width focal_baseline (1 / z_near - 1 / z_far) px, or to the right if
+    `mirrored`; holes along a share `edge_holes` of the depth edges; nothing nearer than `near` or
+    beyond `far` metres.
 
     focal_baseline: px m in the RGB image's pixels.
     """
@@ -52,7 +53,9 @@ class Kinect:
     jitter: float = 0.5
     near: float = 0.4
     far: float = 8.0
-    edge_holes: float = 0.5
+    edge_holes: float = 0.4
+    distortion: float = 0.004
+    shadow: bool = True
     mirrored: bool = False
 
     def __post_init__(self) -> None:
@@ -65,16 +68,20 @@ class Kinect:
         depth = valid_depth(depth)
         shape = depth.shape
         seen = (depth >= self.near) & (depth <= self.far)
-        seen &= ~projector_shadow(
-            depth, self.focal_baseline * shape[1] / rgb.shape[1], self.mirrored
-        )
+        focal_baseline = self.focal_baseline * shape[1] / rgb.shape[1]
+        if self.shadow:
+            shadow = projector_shadow(depth, focal_baseline, self.mirrored)
+            seen &= ~ragged(shadow, 1.5, rng, 0.3, 0.5)
         if self.edge_holes:
-            seen &= ~(depth_edges(depth, 0.06) & blob_mask(shape, self.edge_holes, rng, 4))
+            seen &= ~edge_mask(depth, self.edge_holes, 3, rng)
         z = _jittered(depth, self.jitter, rng)
+        # A pixel's disparity comes from a window of its neighbours, so noise is shared with them:
+        # blurred by 1.2 px, white noise keeps 1 / 4.25 of its deviation.
+        noise = cv2.GaussianBlur(rng.standard_normal(shape, dtype=np.float32), (0, 0), 1.2)
         sigma = 0.0012 + 0.0019 * np.square(z - np.float32(0.4))
-        # A pixel's disparity comes from a window of its neighbours, so noise is shared with them.
-        noise = cv2.GaussianBlur(rng.standard_normal(shape, dtype=np.float32), (0, 0), 0.8)
-        noisy = z + sigma * noise * np.float32(2.8)
+        noisy = z + sigma * np.float32(4.25) * noise
+        if self.distortion:
+            noisy *= 1 + np.float32(self.distortion) * low_frequency_field(shape, 40, rng)
         disparity_noise = rng.standard_normal(shape, dtype=np.float32) * np.float32(1 / 6)
         measured = kinect_quantise(
             np.maximum(noisy, 0.1 * z), disparity_noise, steps=8 * self.focal_baseline
@@ -119,8 +126,8 @@ class StereoCamera:
 
     focal_baseline: float = 25.0
     window: int = 5
-    disparity_sigma: float = 0.08
-    speckle: float = 0.01
+    disparity_sigma: float = 0.05
+    speckle: float = 0.005
 
     def __post_init__(self) -> None:
         if not 1 <= self.focal_baseline <= 1000:
@@ -133,20 +140,18 @@ class StereoCamera:
         shape = depth.shape
         focal_baseline = self.focal_baseline * shape[1] / rgb.shape[1]
         disparity = np.where(depth > 0, focal_baseline / np.maximum(depth, 1e-3), np.float32(0))
-        # The nearer surface wins the window it shares with the farther one.
+        # Across an edge, the nearer surface wins the window it shares with the farther one.
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (self.window, self.window))
-        matched = cv2.medianBlur(cv2.dilate(disparity, kernel), 5)
-        noise = 0.8 * low_frequency_field(shape, 5, rng) + 0.6 * low_frequency_field(
-            shape, 2.5, rng
-        )
+        nearest = cv2.dilate(disparity, kernel)
+        matched = cv2.medianBlur(np.where(nearest > 1.05 * disparity, nearest, disparity), 5)
+        noise = 0.8 * low_frequency_field(shape, 9, rng) + 0.6 * low_frequency_field(shape, 4, rng)
         matched = matched + np.float32(self.disparity_sigma) * noise
         matched = np.maximum(matched, 0.3 * disparity)
         seen = (depth > 0) & (matched > 0)
-        seen &= ~projector_shadow(depth, focal_baseline)
-        edges = cv2.dilate(depth_edges(depth, 0.06).astype(np.uint8), kernel) > 0
-        seen &= ~(edges & blob_mask(shape, 0.5, rng, 6))
+        seen &= ~ragged(projector_shadow(depth, focal_baseline), 2, rng, 0.2, 0.5)
+        seen &= ~edge_mask(depth, 0.6, self.window, rng)
         if self.speckle:
-            seen &= ~blob_mask(shape, self.speckle, rng, 3)
+            seen &= ~blob_mask(shape, self.speckle, rng, 5)
         measured = focal_baseline / np.maximum(matched, 1e-3)
         return np.where(seen, measured, np.float32(0)).astype(np.float32)
 
@@ -218,7 +223,7 @@ class PhoneLidar:
 
     factor: float = 2.5
     stride: int = 7
-    sigma: float = 0.005
+    sigma: float = 0.002
 
     def __post_init__(self) -> None:
         if not 1 <= self.factor <= 64:
@@ -240,7 +245,12 @@ class PhoneLidar:
         y = np.clip(np.rint(anchor_y), 0, height - 1).astype(np.intp)
         x = np.clip(np.rint(anchor_x), 0, width - 1).astype(np.intp)
         noise = 1 + self.sigma * rng.standard_normal((rows, columns), dtype=np.float32)
-        anchor_z, anchor_colour = low[y, x] * noise, colour[y, x]
+        anchor_colour = colour[y, x]
+        # Inverse depth is linear on planes, so each anchor carries its slope and slanted surfaces
+        # get no steps; across an edge the lesser of both sides' slopes is none.
+        inverse = np.where(low > 0, 1 / np.maximum(low, 1e-3), np.float32(0))
+        anchor_inverse = inverse[y, x] * np.maximum(noise, np.float32(0.5))
+        slope_y, slope_x = (_lesser_slope(inverse, axis)[y, x] for axis in (0, 1))
 
         cell_y = ((np.arange(height) - phase[0]) / stride + 0.5).round().astype(np.intp)[:, None]
         cell_x = ((np.arange(width) - phase[1]) / stride + 0.5).round().astype(np.intp)
@@ -251,15 +261,30 @@ class PhoneLidar:
         for dy in (-1, 0, 1):
             for dx in (-1, 0, 1):
                 i, j = np.clip(cell_y + dy, 0, rows - 1), np.clip(cell_x + dx, 0, columns - 1)
-                far = np.square(y[i, j] - pixel_y) + np.square(x[i, j] - pixel_x)
+                off_y, off_x = pixel_y - y[i, j], pixel_x - x[i, j]
                 unlike = np.square(colour - anchor_colour[i, j]).sum(2)
-                z = anchor_z[i, j]
-                exponent = far / (2 * (0.55 * stride) ** 2) + unlike / (2 * 0.12**2)
-                weight = np.exp(-np.minimum(exponent, 20)).astype(np.float32) * (z > 0)
-                total += weight * z
+                exponent = (np.square(off_y) + np.square(off_x)) / (2 * (0.55 * stride) ** 2)
+                exponent += unlike / (2 * 0.12**2)
+                level = anchor_inverse[i, j]
+                weight = np.exp(-np.minimum(exponent, 20)).astype(np.float32) * (level > 0)
+                slanted = level + slope_y[i, j] * off_y + slope_x[i, j] * off_x
+                total += weight * np.clip(slanted, 0.7 * level, 1.4 * level)
                 weights += weight
-        filled = cv2.GaussianBlur(total, (0, 0), 0.7) / cv2.GaussianBlur(weights, (0, 0), 0.7)
+        filled = cv2.GaussianBlur(weights, (0, 0), 0.7) / cv2.GaussianBlur(
+            np.maximum(total, 1e-12), (0, 0), 0.7
+        )
         return np.where((low > 0) & (weights > 1e-9), filled, np.float32(0)).astype(np.float32)
+
+
+def _lesser_slope(values: np.ndarray, axis: int) -> np.ndarray:
+    """Return the slope per pixel along `axis`: the lesser of both sides', 0 if they disagree."""
+    reach = min(2, values.shape[axis] - 1)
+    if reach < 1:
+        return np.zeros_like(values)
+    moved = [np.roll(values, step, axis) for step in (-reach, reach)]
+    ahead, behind = (moved[0] - values) / reach, (values - moved[1]) / reach
+    lesser = np.where(np.abs(ahead) < np.abs(behind), ahead, behind)
+    return np.where(ahead * behind > 0, lesser, np.float32(0))
 
 
 def _crop_share(shape: tuple[int, ...], frame_size: tuple[int, int] | None) -> float:
