@@ -105,13 +105,12 @@ def _bicubic(depth: np.ndarray, size: tuple[int, int], min_coverage: float) -> n
     valid = depth > 0
     if not valid.any():
         return np.zeros(size, np.float32)
-    rows, columns = (_bicubic_weights(n, m) for n, m in zip(depth.shape, size, strict=True))
-    total = rows @ depth @ columns.T
+    total = _bicubic_along_rows(_bicubic_along_rows(depth, size[0]).T, size[1]).T
     if valid.all():
-        low = total
-        keep = np.ones(size, bool)
+        low, keep = total, np.ones(size, bool)
     else:
-        coverage = rows @ valid.astype(np.float32) @ columns.T
+        coverage = valid.astype(np.float32)
+        coverage = _bicubic_along_rows(_bicubic_along_rows(coverage, size[0]).T, size[1]).T
         keep = coverage >= max(min_coverage, 0.25) - 1e-4
         low = total / np.where(keep, coverage, 1)
     # Negative lobes overshoot at edges; past the scene's own range they would be nonsense.
@@ -119,13 +118,24 @@ def _bicubic(depth: np.ndarray, size: tuple[int, int], min_coverage: float) -> n
     return np.where(keep, low, np.float32(0)).astype(np.float32)
 
 
+def _bicubic_along_rows(image: np.ndarray, low: int) -> np.ndarray:
+    # Tap by tap and not by matrix product: data workers would fight over the BLAS threads.
+    index, weights = _bicubic_taps(image.shape[0], low)
+    result = np.zeros((low, image.shape[1]), np.float32)
+    for i, w in zip(index, weights, strict=True):
+        result += w[:, None] * image[i]
+    return result
+
+
 @lru_cache(maxsize=64)
-def _bicubic_weights(length: int, low: int) -> np.ndarray:
-    """Return (low, length) rows of Keys' kernel (a = -0.5), widened by the factor."""
+def _bicubic_taps(length: int, low: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (taps, low) indices and weights of Keys' kernel (a = -0.5), widened by the factor."""
     factor = max(length / low, 1.0)
     centre = (np.arange(low) + 0.5) * length / low - 0.5
-    t = np.abs(np.arange(length) - centre[:, None]) / factor
+    index = np.floor(centre - 2 * factor).astype(np.intp) + np.arange(int(4 * factor) + 2)[:, None]
+    t = np.abs(index - centre) / factor
     near = 1.5 * t**3 - 2.5 * t**2 + 1
     far = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
     weights = np.where(t <= 1, near, np.where(t < 2, far, 0))
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    weights[(index < 0) | (index >= length)] = 0
+    return np.clip(index, 0, length - 1), (weights / weights.sum(0)).astype(np.float32)
