@@ -62,21 +62,21 @@ class NodeParameters:
     )
     precision: str = _parameter(
         'auto',
-        "Arithmetic of convolutions and attention: 'auto', 'fp32', 'bf16' or 'fp16'.",
+        "Arithmetic of convolutions and attention: 'auto', 'float32', 'bfloat16' or 'float16'.",
         read_only=True,
     )
-    warm_up_rgb_size: tuple[int, ...] = _parameter(
+    warm_up_rgb_size: tuple[int, int] = _parameter(
         (640, 480),
         'Width and height of RGB that the pipeline is warmed up for when configured.',
-        minimum=8,
-        maximum=16384,
+        minimum=64,
+        maximum=4096,
         read_only=True,
     )
-    warm_up_depth_size: tuple[int, ...] = _parameter(
+    warm_up_depth_size: tuple[int, int] = _parameter(
         (640, 480),
         'Width and height of depth that the pipeline is warmed up for when configured.',
         minimum=8,
-        maximum=16384,
+        maximum=4096,
         read_only=True,
     )
     slop: float = _parameter(

@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sr_node`: RGB and sparse or low-resolution depth in, dense depth out, as a managed node.
+
+This file is the wiring only. Data flows one way: subscription -> pairing (in the executor, stamps
+only) -> one-slot mailbox -> worker: decode, pipeline, encode, publish.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.utilities import get_rmw_implementation_identifier
+from sensor_msgs.msg import CameraInfo, Image
+
+from depth_sr_ros.ros.diagnosis import (
+    Diagnosis,
+    InputSituation,
+    Level,
+    Situation,
+    diagnose,
+)
+from depth_sr_ros.ros.diagnostics import NodeDiagnostics
+from depth_sr_ros.ros.frame_pairing import NearestPairing, Pair, StampError
+from depth_sr_ros.ros.frame_processor import Arrival, FrameDroppedError, FrameProcessor
+from depth_sr_ros.ros.output_publishers import OutputPublishers
+from depth_sr_ros.ros.parameters import (
+    NodeParameters,
+    ParameterError,
+    changed_parameters,
+    declare_parameters,
+)
+from depth_sr_ros.ros.qos import create_subscription, describe_qos
+from depth_sr_ros.ros.throttled_log import ThrottledLog
+from depth_sr_ros.ros.worker import Worker
+
+_NANOSECONDS = 1_000_000_000
+_SETTLE_SECONDS = 3.0
+_REPEAT_SECONDS = 5.0
+_CAMERA_INFO_FRAMES = 8
+
+
+def load_pipeline(parameters: NodeParameters) -> Any:
+    """Load and warm up the pipeline that the parameters name. Takes seconds; imports torch."""
+    from depth_sr_ros.pipeline import DepthSRPipeline
+
+    pipeline = DepthSRPipeline.from_pretrained(
+        parameters.weights or None,
+        relative_depth=parameters.relative_depth or None,
+        device=parameters.device,
+        precision=parameters.precision,
+    )
+    pipeline.warm_up(rgb_size=parameters.warm_up_rgb_size, depth_size=parameters.warm_up_depth_size)
+    return pipeline
+
+
+class SuperResolutionNode(LifecycleNode):
+    """The node. `load(parameters)` makes the pipeline; it runs in the worker's thread."""
+
+    def __init__(
+        self, load: Callable[[NodeParameters], Any] = load_pipeline, **node_arguments: Any
+    ) -> None:
+        super().__init__('sr_node', **node_arguments)
+        self._load = load
+        self._values = declare_parameters(self)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._log = ThrottledLog(self.get_logger())
+        self._diagnostics = NodeDiagnostics()
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._pairing = NearestPairing(*self._pairing_times())
+        self._worker: Worker[Pair] | None = None
+        self._processor: FrameProcessor | None = None
+        self._outputs: OutputPublishers | None = None
+        self._description: dict[str, Any] = {}
+        self._inputs: dict[str, Any] = {}
+        self._incompatible: dict[str, str] = {}
+        self._camera_infos: dict[str, CameraInfo] = {}
+        self._active_since: float | None = None
+        self._deadline_ns: int | None = None
+        self._deadline_timer = self.create_timer(1.0, self._on_deadline, clock=self._steady)
+        self._deadline_timer.cancel()
+        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        # Steady, so that it goes on when use_sim_time is set and nothing publishes /clock.
+        self.create_timer(1.0, self._on_second, clock=self._steady)
+
+    @property
+    def values(self) -> NodeParameters:
+        return self._values
+
+    # Lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._worker = Worker(
+            self._process, on_superseded=self._on_superseded, on_error=self._on_worker_error
+        )
+        try:
+            # In the worker's thread, because thread pools and graphs belong to the thread that
+            # made them.
+            pipeline = self._worker.call(lambda: self._load(self._values))
+        except ImportError as error:
+            self.get_logger().fatal(
+                f'{error} (looked for by {sys.executable}): install it with '
+                f'`{sys.executable} -m pip install torch transformers safetensors`'
+            )
+            self._release()
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:
+            self.get_logger().fatal(
+                f'the pipeline could not be loaded: {type(error).__name__}: {error}'
+            )
+            self._release()
+            return TransitionCallbackReturn.FAILURE
+        self._description = dict(pipeline.description)
+        self._outputs = OutputPublishers(
+            self, self._diagnostics, self._camera_infos.get, self._log.warn
+        )
+        self._processor = FrameProcessor(
+            pipeline,
+            self._outputs,
+            lambda: self._values,
+            self._diagnostics,
+            lambda: self.get_clock().now().nanoseconds,
+        )
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._incompatible.clear()
+        self._pairing.clear()
+        self._inputs = {
+            'rgb/image': self._subscribe(Image, 'rgb/image', self._on_rgb),
+            'rgb/camera_info': self._subscribe(CameraInfo, 'rgb/camera_info', self._on_camera_info),
+            'depth/image': self._subscribe(Image, 'depth/image', self._on_depth),
+        }
+        self._active_since = time.monotonic()
+        self.get_logger().info(self._start_up_line())
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop()
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop()
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def start(self) -> bool:
+        """Configure and activate; False when either failed (the log says why)."""
+        success = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == success and self.trigger_activate() == success
+
+    def close(self) -> None:
+        """Stop and free everything, whatever state the node is in."""
+        self._stop()
+        self._release()
+
+    def _stop(self) -> None:
+        self._active_since = None
+        for subscription in self._inputs.values():
+            self.destroy_subscription(subscription)
+        self._inputs = {}
+        self._pairing.clear()
+        self._set_deadline(None)
+        if self._worker is not None:
+            self._worker.drain()
+
+    def _release(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None and not worker.stop(timeout=10.0):
+            self.get_logger().warning('the pipeline is still busy after 10 s; it is left behind')
+        self._processor = None
+        if self._outputs is not None:
+            self._outputs.destroy()
+            self._outputs = None
+        gc.collect()
+
+    # Inputs, in the executor's thread: nothing here may take long
+
+    def _subscribe(self, message_type: Any, topic: str, callback: Callable) -> Any:
+        def on_incompatible(policy: str) -> None:
+            self._incompatible[topic] = policy
+            self._log.warn(
+                f'qos {topic}',
+                f'a publisher of {self.resolve_topic_name(topic)} offers an incompatible quality '
+                f'of service ({policy}); nothing comes from it',
+            )
+
+        return create_subscription(
+            self,
+            message_type,
+            topic,
+            callback,
+            on_incompatible=on_incompatible,
+            on_lost=lambda number: self._diagnostics.count(f'lost {topic}', number),
+        )
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._diagnostics.count('received rgb/camera_info')
+        infos = self._camera_infos
+        infos[message.header.frame_id] = message
+        while len(infos) > _CAMERA_INFO_FRAMES:
+            del infos[next(iter(infos))]
+
+    def _on_rgb(self, message: Image) -> None:
+        self._pair('rgb/image', self._pairing.add_rgb, message)
+
+    def _on_depth(self, message: Image) -> None:
+        self._pair('depth/image', self._pairing.add_depth, message)
+
+    def _pair(self, topic: str, add: Callable[..., list[Pair]], message: Image) -> None:
+        now_ns = time.monotonic_ns()
+        self._diagnostics.count(f'received {topic}')
+        stamp = message.header.stamp
+        try:
+            pairs = add(stamp.sec * _NANOSECONDS + stamp.nanosec, Arrival(message, now_ns), now_ns)
+        except StampError as error:
+            self._drop('bad stamp', f'{topic}: {error}')
+            return
+        self._forward(pairs)
+        self._diagnostics.latency('pair', 1e-9 * (time.monotonic_ns() - now_ns))
+
+    def _on_deadline(self) -> None:
+        self._set_deadline(None)
+        self._forward(self._pairing.poll(time.monotonic_ns()))
+
+    def _forward(self, pairs: list[Pair]) -> None:
+        for pair in pairs:
+            rgb_frame = pair.rgb.message.header.frame_id
+            depth_frame = pair.depth.message.header.frame_id
+            if rgb_frame != depth_frame and not self._values.assume_registered:
+                self._drop(
+                    'frame mismatch',
+                    f"depth is in frame '{depth_frame}', RGB in '{rgb_frame}': subscribe to the "
+                    "driver's depth that is aligned to colour, or set assume_registered to true "
+                    'if the depth image already covers the RGB view',
+                )
+            elif self._worker is not None:
+                self._diagnostics.count('held' if pair.held else 'paired')
+                self._worker.offer(pair)
+        self._set_deadline(self._pairing.next_deadline_ns)
+
+    def _set_deadline(self, deadline_ns: int | None) -> None:
+        if deadline_ns == self._deadline_ns:
+            return
+        self._deadline_ns = deadline_ns
+        self._deadline_timer.cancel()
+        if deadline_ns is not None:
+            delay_ns = max(deadline_ns - time.monotonic_ns(), 1000)
+            self._deadline_timer.timer_period_ns = delay_ns
+            self._deadline_timer.reset()
+
+    # The worker's thread
+
+    def _process(self, pair: Pair) -> None:
+        try:
+            self._processor(pair)  # type: ignore[misc]
+        except FrameDroppedError as dropped:
+            self._drop(dropped.cause, dropped.sentence)
+
+    def _on_worker_error(self, error: Exception) -> None:
+        if self.context.ok():
+            self._drop('pipeline error', f'{type(error).__name__}: {error}')
+
+    # Both threads
+
+    def _on_superseded(self, pair: Pair) -> None:
+        self._diagnostics.drop('superseded')
+
+    def _drop(self, cause: str, sentence: str) -> None:
+        self._diagnostics.drop(cause, sentence)
+        # A stale frame is load, not a fault: the diagnosis of the second says it.
+        if cause != 'stale':
+            self._log.warn(cause, f'frame dropped, {cause}: {sentence}')
+
+    # Parameters
+
+    def _on_set_parameters(self, changes: list) -> SetParametersResult:
+        try:
+            self._values = changed_parameters(
+                self._values, {change.name: change.value for change in changes}
+            )
+        except ParameterError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._pairing.slop_ns, self._pairing.depth_hold_ns = self._pairing_times()
+        return SetParametersResult(successful=True)
+
+    def _pairing_times(self) -> tuple[int, int]:
+        values = self._values
+        return round(values.slop * _NANOSECONDS), round(values.depth_hold * _NANOSECONDS)
+
+    # Once a second
+
+    def _on_second(self) -> None:
+        no_partner = self._pairing.counts.no_partner
+        self._diagnostics.drop(
+            'no partner', amount=no_partner - self._diagnostics.total('dropped no partner')
+        )
+        self._diagnostics.tick()
+        diagnosis = self._diagnose()
+        if diagnosis.level is Level.ERROR:
+            self._log.error(diagnosis.cause, diagnosis.sentence, _REPEAT_SECONDS)
+        elif diagnosis.level is Level.WARN or diagnosis.cause.startswith('no '):
+            self._log.warn(diagnosis.cause, diagnosis.sentence, _REPEAT_SECONDS)
+        array = DiagnosticArray()
+        array.header.stamp = self.get_clock().now().to_msg()
+        array.status = [
+            self._diagnostics.status(
+                f'{self.get_fully_qualified_name()}: depth super-resolution',
+                str(self._description.get('device', '')),
+                diagnosis,
+                self._details(),
+            )
+        ]
+        self._diagnostics_publisher.publish(array)
+
+    def _diagnose(self) -> Diagnosis:
+        active_since, diagnostics = self._active_since, self._diagnostics
+        if active_since is None:
+            nothing = InputSituation('', '', 0, 0)
+            return diagnose(
+                Situation(nothing, nothing, active=False, node_name=self.get_fully_qualified_name())
+            )
+        gap_ns = self._pairing.nearest_gap_ns
+        return diagnose(
+            Situation(
+                rgb=self._input_situation('rgb/image'),
+                depth=self._input_situation('depth/image'),
+                settled=time.monotonic() - active_since > _SETTLE_SECONDS,
+                paired=diagnostics.recent('paired') + diagnostics.recent('held'),
+                published=diagnostics.recent('published depth/image'),
+                nearest_gap_ms=None if gap_ns is None else 1e-6 * gap_ns,
+                slop_ms=1e3 * self._values.slop,
+                drops=diagnostics.recent_drops(),
+                profile_path=_profile_path(),
+                middleware=get_rmw_implementation_identifier(),
+                node_name=self.get_fully_qualified_name(),
+            )
+        )
+
+    def _input_situation(self, argument: str) -> InputSituation:
+        topic = self.resolve_topic_name(argument)
+        return InputSituation(
+            argument,
+            topic,
+            self.count_publishers(topic),
+            self._diagnostics.recent(f'received {argument}'),
+            self._incompatible.get(argument, ''),
+        )
+
+    def _details(self) -> dict[str, object]:
+        gap_ns = self._pairing.nearest_gap_ns
+        details: dict[str, object] = {
+            'nearest gap [ms]': 'none' if gap_ns is None else f'{1e-6 * gap_ns:.3f}',
+            'clock jumps': self._pairing.counts.clock_jumps,
+        }
+        details.update(self._description)
+        return details
+
+    def _start_up_line(self) -> str:
+        inputs = ', '.join(
+            f'{name} <- {self.resolve_topic_name(name)} ({describe_qos(subscription.qos_profile)})'
+            for name, subscription in self._inputs.items()
+        )
+        assert self._outputs is not None
+        output = self._outputs.depth
+        model = ', '.join(f'{key} {value}' for key, value in self._description.items())
+        return (
+            f'{inputs}; publishes {self.resolve_topic_name("~/depth/image")} '
+            f'({self._values.output_encoding}, {describe_qos(output.qos_profile)}); {model}'
+        )
+
+
+def _profile_path() -> str:
+    """Where the Fast DDS profile for large images is installed."""
+    try:
+        from ament_index_python.packages import get_package_share_directory
+
+        share = Path(get_package_share_directory('depth_sr_ros'))
+    except (ImportError, LookupError, OSError):
+        share = Path(__file__).parents[2]
+    path = share / 'config' / 'fastdds_images.xml'
+    return str(path) if path.is_file() else 'config/fastdds_images.xml of depth_sr_ros'
+
+
+def _spin(executor: SingleThreadedExecutor, node: SuperResolutionNode) -> None:
+    log = ThrottledLog(node.get_logger())
+    while rclpy.ok():
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            return
+        except Exception:  # whatever one message or timer did, the next is served
+            log.error('fault', f'unexpected fault, going on:\n{traceback.format_exc()}')
+
+
+def main(
+    args: list[str] | None = None, load: Callable[[NodeParameters], Any] = load_pipeline
+) -> int:
+    """Run the node until SIGINT, SIGTERM or a fault at start; return the exit code."""
+    node = None
+    try:
+        rclpy.init(args=args)
+        node = SuperResolutionNode(load)
+        if node.values.autostart and not node.start():
+            return 1
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        _spin(executor, node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except ParameterError as error:
+        print(f'sr_node: {error}', file=sys.stderr)
+        return 1
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the clean-up
+        if node is not None:
+            node.close()
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
