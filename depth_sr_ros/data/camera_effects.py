@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a camera does to RGB: light and shade, exposure, blur, noise, compression."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def photograph(linear: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turn a rendering, float32 (H, W, 3) in [0, 1], into a photograph, uint8 (H, W, 3).
+
+    Nothing in here moves a pixel's contents by more than the blur's few pixels, so depth stays
+    aligned. Shadows and glare are drawn in the image plane too: RGB edges that no depth explains.
+    """
+    image = linear * _illumination(linear.shape[:2], rng)
+    level = np.quantile(image.mean(axis=-1)[::8, ::8], 0.7) + 0.02
+    gain = np.clip(rng.uniform(0.3, 0.75) / level, 0.5, 4.0)
+    image = image * (gain * np.clip(rng.normal(1, 0.06, 3), 0.8, 1.25).astype(np.float32))
+    if rng.random() < 0.5:
+        image = _vignette(image, rng)
+    if rng.random() < 0.5:
+        image = np.clip(image, 0, 1) ** rng.uniform(0.75, 1.3)
+    image = _blur(image, rng)
+    image = _sensor_noise(image, rng)
+    picture = np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))]
+        picture = cv2.imdecode(cv2.imencode('.jpg', picture, quality)[1], cv2.IMREAD_COLOR)
+    return picture
+
+
+def _illumination(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Draw shading of the image plane, float32 (H, W, 1): gradients, cast shadows, light patches."""
+    height, width = size
+    shade = np.ones((height // 2, width // 2), np.float32)
+    if rng.random() < 0.4:
+        coarse = rng.uniform(0.5, 1.2, (3, 4)).astype(np.float32)
+        shade = cv2.resize(coarse, shade.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    for _ in range(int(rng.choice([0, 1, 3], p=[0.65, 0.25, 0.1]))):
+        centre = rng.uniform(0, 1, 2) * shade.shape[::-1]
+        angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 8))))
+        reach = rng.uniform(0.1, 0.7) * shade.shape[1] * rng.uniform(0.5, 1, len(angles))
+        corners = centre + reach[:, None] * np.stack([np.cos(angles), np.sin(angles)], -1)
+        mask = np.zeros_like(shade)
+        cv2.fillPoly(mask, [corners.astype(np.int32)], 1.0)
+        mask = cv2.GaussianBlur(mask, (0, 0), rng.choice([0.4, 1.5, 6.0]))
+        shade *= 1 + mask * (rng.uniform(0.35, 0.8) * rng.choice([1, 1.4]) - 1)
+    return cv2.resize(shade, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
+
+
+def _vignette(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    height, width = image.shape[:2]
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
+    return image * (1 - rng.uniform(0.05, 0.35) * (x * x + y * y) / 2)[..., None]
+
+
+def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    kind = rng.random()
+    if kind < 0.2:  # The camera moves while the shutter is open.
+        length = int(rng.integers(3, 12))
+        kernel = np.zeros((length, length), np.float32)
+        middle, angle = (length - 1) / 2, rng.uniform(0, np.pi)
+        reach = np.array([np.cos(angle), np.sin(angle)]) * middle
+        ends = [tuple(int(c) for c in np.round(middle + s * reach)) for s in (-1, 1)]
+        cv2.line(kernel, ends[0], ends[1], 1.0)
+        return cv2.filter2D(image, -1, kernel / kernel.sum())
+    if kind < 0.5:
+        return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.3))
+    if kind < 0.65:  # A camera's own sharpening leaves halos.
+        soft = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.8, 2.0))
+        return image + rng.uniform(0.2, 0.8) * (image - soft)
+    return image
+
+
+def _sensor_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Add shot and read noise, at times in the blotches that demosaicking leaves."""
+    shot, read = np.exp(rng.uniform(np.log(0.002), np.log(0.05))), rng.uniform(0, 0.012)
+    deviation = np.sqrt(shot**2 * np.clip(image, 0, 1) + read**2)
+    noise = rng.standard_normal(image.shape, np.float32)
+    if rng.random() < 0.4:
+        noise = 1.6 * cv2.GaussianBlur(noise, (0, 0), 0.8)
+    return image + deviation * noise
