@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rendered clip that the demo plays: RGB with exact depth, read with numpy and OpenCV alone."""
+
+from __future__ import annotations
+
+import functools
+import os
+import zlib
+from importlib import resources
+
+import cv2
+import numpy as np
+
+_PACKAGE, _FILE = 'depth_sr_ros.ros', 'clip/demo_clip.npz'
+
+
+class DemoClip:
+    """A camera that moves to and fro in a furnished room.
+
+    Frames 0 .. len - 1 play at `frame_rate` Hz and begin again without a jump. Only the way there
+    is stored, the way back is the same frames in reverse.
+
+    path: a clip that render_demo_clip wrote; None means the one in this package.
+
+    Attributes: size (width, height); intrinsics float64 (3, 3), pixels, centres at whole numbers;
+    frame_rate in Hz.
+
+    The truth is stored as what it is: every visible triangle is a plane, and a plane's inverse
+    depth is linear in the pixel's coordinates. So a frame is a map of plane numbers and three
+    coefficients for each, which is exact and small.
+
+    Raises FileNotFoundError, and ValueError where the file is not a clip.
+    """
+
+    def __init__(self, path: str | os.PathLike | None = None) -> None:
+        if path is None:
+            file = resources.files(_PACKAGE).joinpath(_FILE)
+            with resources.as_file(file) as real:
+                self._load(real)
+        else:
+            self._load(path)
+
+    def _load(self, path) -> None:
+        with np.load(path, allow_pickle=False) as data:
+            try:
+                self._rgb = _unpack(data['rgb'], data['rgb_ends'])
+                self._labels = _unpack(data['labels'], data['labels_ends'])
+                self._planes = np.split(data['planes'], data['planes_ends'][:-1])
+                self._poses = data['poses']
+                self.intrinsics = data['intrinsics'].astype(np.float64)
+                self.frame_rate = float(data['frame_rate'])
+                width, height = data['size']
+            except KeyError as error:
+                raise ValueError(f'{path} is not a demo clip: {error.args[0]}') from error
+        self.size = int(width), int(height)
+
+    def __len__(self) -> int:
+        return max(2 * len(self._rgb) - 2, 1)
+
+    def rgb(self, index: int) -> np.ndarray:
+        """Decode frame `index`: uint8 (H, W, 3), RGB order."""
+        image = cv2.imdecode(self._rgb[self._stored(index)], cv2.IMREAD_COLOR)
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+    def depth_truth(self, index: int) -> np.ndarray:
+        """Decode the depth of frame `index`: float32 (H, W), metres along the optical axis."""
+        stored = self._stored(index)
+        width, height = self.size
+        rows = np.frombuffer(zlib.decompress(self._labels[stored]), np.uint16)
+        labels = np.bitwise_xor.accumulate(rows.reshape(height, width), axis=0)
+        a, b, c = self._planes[stored].T[:, labels]
+        u, v = _pixels(self.size)
+        return (1 / (a * u + b * v + c)).astype(np.float32)
+
+    def camera_to_world(self, index: int) -> np.ndarray:
+        """Pose of frame `index`'s optical frame (x right, y down, z ahead), float64 (4, 4)."""
+        return self._poses[self._stored(index)].astype(np.float64)
+
+    def _stored(self, index: int) -> int:
+        index = range(len(self))[index]
+        return min(index, len(self) - index)
+
+
+@functools.lru_cache(maxsize=2)
+def _pixels(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    width, height = size
+    return np.arange(width, dtype=np.float64)[None], np.arange(height, dtype=np.float64)[:, None]
+
+
+def _unpack(data: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
+    return np.split(data, ends[:-1])
