@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One RGB-D frame, as every data set of this package hands it out."""
+"""One RGB-D frame, and sequences of them read from files."""
 
 from __future__ import annotations
 
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -42,3 +46,59 @@ class RGBDFrame:
             )
         if self.intrinsics is not None and self.intrinsics.shape != (3, 3):
             raise ValueError(f'{self.name}: intrinsics must be (3, 3), not {self.intrinsics.shape}')
+
+
+class FrameFiles(Sequence[RGBDFrame]):
+    """Frames read from files when they are asked for.
+
+    strict: with True whatever is missing or unreadable raises DatasetError, which names the file.
+    With False such frames are left out, each warned of once and listed in `bad`; indexing an
+    unreadable frame then gives the next readable one, so that a training run goes on.
+    """
+
+    def __init__(self, path: str | Path, *, strict: bool = True) -> None:
+        self.path = Path(path)
+        self.strict = strict
+        #: Names of the frames.
+        self.names: list[str] = []
+        #: Name -> what is wrong with it, of the frames left out so far.
+        self.bad: dict[str, str] = {}
+        if not self.path.is_dir():
+            raise DatasetError(f'{self.path}: no such folder')
+
+    @abstractmethod
+    def read(self, name: str) -> RGBDFrame:
+        """Read one frame from its files. Raises DatasetError, naming the file."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> RGBDFrame:  # type: ignore[override]
+        index = range(len(self))[index]
+        for step in range(len(self)):
+            frame = self._read_or_reject(self.names[(index + step) % len(self)])
+            if frame is not None:
+                return frame
+        raise DatasetError(f'{self.path}: none of the {len(self)} frames can be read')
+
+    def __iter__(self) -> Iterator[RGBDFrame]:
+        for name in self.names:
+            frame = self._read_or_reject(name)
+            if frame is not None:
+                yield frame
+
+    def _read_or_reject(self, name: str) -> RGBDFrame | None:
+        if name in self.bad:
+            return None
+        try:
+            return self.read(name)
+        except DatasetError as error:
+            self.reject(name, str(error))
+            return None
+
+    def reject(self, name: str, reason: str) -> None:
+        """Raise DatasetError if strict, else warn of the frame and leave it out."""
+        if self.strict:
+            raise DatasetError(reason)
+        self.bad[name] = reason
+        warnings.warn(f'left out: {reason}', stacklevel=4)

@@ -5,21 +5,19 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from depth_sr_ros.data.frame import DatasetError, RGBDFrame
+from depth_sr_ros.data.frame import DatasetError, FrameFiles, RGBDFrame
 
 RGB_SUFFIXES = ('.png', '.jpg', '.jpeg')
 DEPTH_SUFFIXES = ('.png', '.npy')
 
 
-class RGBDFolder(Sequence[RGBDFrame]):
+class RGBDFolder(FrameFiles):
     """RGB-D frames of a folder, in the order of their file names.
 
     Layout::
@@ -30,82 +28,49 @@ class RGBDFolder(Sequence[RGBDFrame]):
         dataset.json            {"depth_scale": 1000, "intrinsics": {"fx", "fy", "cx", "cy"} | null}
 
     Depth may be smaller than RGB. What is not positive and finite becomes 0 (no measurement).
-
-    strict: with True a missing partner raises here and an unreadable file where it is read.
-    With False such pairs are left out, each warned of once and listed in `bad`; indexing an
-    unreadable frame then gives the next readable one, so that a training run goes on.
+    A missing partner raises at once, an unreadable file where it is read; strict: see FrameFiles.
 
     Raises DatasetError, naming the file.
     """
 
     def __init__(self, path: str | Path, *, strict: bool = True) -> None:
-        self.path = Path(path)
-        self.strict = strict
-        #: Stem -> what is wrong with it, of the pairs left out so far.
-        self.bad: dict[str, str] = {}
-        if not self.path.is_dir():
-            raise DatasetError(f'{self.path}: no such folder')
+        super().__init__(path, strict=strict)
         self.metadata = _read_metadata(self.path / 'dataset.json')
         self.depth_scale: float | None = self.metadata['depth_scale']
         self.intrinsics: np.ndarray | None = self.metadata['intrinsics']
 
-        rgb = _files_by_stem(self.path / 'rgb', RGB_SUFFIXES)
-        depth = _files_by_stem(self.path / 'depth', DEPTH_SUFFIXES)
-        self.stems: list[str] = []
-        for stem in sorted(rgb.keys() | depth.keys()):
-            if stem in rgb and stem in depth:
-                self.stems.append(stem)
-            elif stem in rgb:
-                self._reject(stem, f'{rgb[stem]}: no depth/{stem}.png or depth/{stem}.npy')
+        self._rgb = _files_by_stem(self.path / 'rgb', RGB_SUFFIXES)
+        self._depth = _files_by_stem(self.path / 'depth', DEPTH_SUFFIXES)
+        for stem in sorted(self._rgb.keys() | self._depth.keys()):
+            if stem not in self._depth:
+                reason = f'{self._rgb[stem]}: no depth/{stem}.png or depth/{stem}.npy'
+                self.reject(stem, reason)
+            elif stem not in self._rgb:
+                self.reject(stem, f'{self._depth[stem]}: no rgb/{stem}.png or rgb/{stem}.jpg')
             else:
-                self._reject(stem, f'{depth[stem]}: no rgb/{stem}.png or rgb/{stem}.jpg')
-        if not self.stems:
+                self.names.append(stem)
+        if not self.names:
             raise DatasetError(f'{self.path}: no pair of rgb/STEM and depth/STEM')
-        self._rgb, self._depth = rgb, depth
 
-    def __len__(self) -> int:
-        return len(self.stems)
-
-    def __getitem__(self, index: int) -> RGBDFrame:  # type: ignore[override]
-        index = range(len(self))[index]
-        for step in range(len(self)):
-            stem = self.stems[(index + step) % len(self)]
-            frame = self._read(stem)
-            if frame is not None:
-                return frame
-        raise DatasetError(f'{self.path}: none of the {len(self)} pairs can be read')
-
-    def __iter__(self) -> Iterator[RGBDFrame]:
-        for stem in self.stems:
-            frame = self._read(stem)
-            if frame is not None:
-                yield frame
+    def read(self, name: str) -> RGBDFrame:
+        """Read one frame by its stem. Raises DatasetError, naming the file."""
+        depth = read_depth(self._depth[name], self.depth_scale)
+        return RGBDFrame(read_rgb(self._rgb[name]), depth, self.intrinsics, name)
 
     def mask(self, name: str) -> np.ndarray | None:
-        """Return mask/NAME.png as bool (H, W), True where it is marked; None without one."""
+        """Return mask/NAME.png as bool (H, W), True where marked; None where there is none."""
         for stem in (name, name.rpartition('_')[0]):
             file = self.path / 'mask' / f'{stem}.png'
             if stem and file.is_file():
                 return _decode(file, cv2.IMREAD_GRAYSCALE) > 127
         return None
 
-    def _read(self, stem: str) -> RGBDFrame | None:
-        if stem in self.bad:
-            return None
-        try:
-            # Depth is stored as the sensor lies, so a phone's EXIF rotation must not turn RGB.
-            bgr = _decode(self._rgb[stem], cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-            depth = read_depth(self._depth[stem], self.depth_scale)
-        except DatasetError as error:
-            self._reject(stem, str(error))
-            return None
-        return RGBDFrame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), depth, self.intrinsics, stem)
 
-    def _reject(self, stem: str, reason: str) -> None:
-        if self.strict:
-            raise DatasetError(reason)
-        self.bad[stem] = reason
-        warnings.warn(f'left out: {reason}', stacklevel=3)
+def read_rgb(file: Path) -> np.ndarray:
+    """Read a PNG or JPEG as uint8 (H, W, 3) RGB. Raises DatasetError, naming the file."""
+    # Depth is stored as the sensor lies, so a phone's EXIF rotation must not turn RGB.
+    bgr = _decode(file, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def read_depth(file: Path, depth_scale: float | None) -> np.ndarray:
