@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from typing import Any
 
 import rclpy
 from builtin_interfaces.msg import Time
@@ -32,9 +33,9 @@ class DemoCamera(Node):
     """Plays a clip as an RGB-D camera: jittered stamps, depth coarse, noisy and with holes.
 
     Publishes `camera/color/image_raw`, `camera/color/camera_info`, `camera/depth/image_raw`,
-    `camera/depth/camera_info` (depth is registered: it sees what RGB sees), and for each RGB
-    frame a TimeReference on `~/clip_time`: its header is the frame's, `time_ref` the time within
-    the clip. With that a monitor finds the truth of any stamp.
+    `camera/depth/camera_info` (depth is registered: it sees what RGB sees), and for each image a
+    TimeReference on `~/clip_time`: its header is the image's, `time_ref` the time within the clip,
+    `source` 'color' or 'depth'. With that a monitor finds the truth of any stamp.
 
     A frame's stamp is the moment of its capture on the node's clock, and the frame goes out at
     that moment. When the machine is too slow, frames more than a period late are skipped, as a
@@ -70,7 +71,7 @@ class DemoCamera(Node):
         self._stop = threading.Event()
         self.get_logger().info(self._describe(config))
 
-    def _declare(self, field: dataclasses.Field) -> object:
+    def _declare(self, field: dataclasses.Field) -> Any:
         is_number = isinstance(field.default, float)
         # `rgb_rate:=30` is an integer to ROS; taken as what is meant.
         descriptor = ParameterDescriptor(
@@ -133,15 +134,14 @@ class DemoCamera(Node):
         image.header.stamp = stream.info.header.stamp = stamp
         self._infos[stream.name].publish(stream.info)
         self._images[stream.name].publish(image)
-        if stream.name == 'color':
-            seconds, rest = divmod(round(frame / self._player.clip_rate * 1e9), 1_000_000_000)
-            self._clip_time.publish(
-                TimeReference(
-                    header=image.header,
-                    time_ref=Time(sec=seconds, nanosec=rest),
-                    source='clip',
-                )
+        seconds, rest = divmod(round(frame / self._player.clip_rate * 1e9), 1_000_000_000)
+        self._clip_time.publish(
+            TimeReference(
+                header=image.header,
+                time_ref=Time(sec=seconds, nanosec=rest),
+                source=stream.name,
             )
+        )
 
 
 def _parse_arguments(arguments: list[str]) -> dict:
