@@ -14,7 +14,10 @@ SUBCOMMANDS = {
     'infer': ('depth_sr_ros.infer', 'dense depth for a pair of images or two folders'),
     'render': ('depth_sr_ros.data.render', 'render RGB-D scenes to train and validate on'),
     'train': ('depth_sr_ros.training.train', 'train the fusion network or the guide'),
-    'evaluate': ('depth_sr_ros.evaluation.evaluate', 'measure accuracy beside the classical filters'),
+    'evaluate': (
+        'depth_sr_ros.evaluation.evaluate',
+        'accuracy beside the classical filters',
+    ),
 }
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR, DepthSROutput
 from depth_sr_ros.model.interpolation import interpolate, valid_mask
-from depth_sr_ros.model.relative_depth import RelativeDepth, normalise_relative_depth
+from depth_sr_ros.model.relative_depth import RelativeDepth
 
 SMALLEST_RGB = 64
 LARGEST_RGB = 4096
@@ -114,7 +114,7 @@ def check_rgb(rgb: np.ndarray) -> np.ndarray:
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ValueError(f'rgb is {rgb.dtype} {rgb.shape}: expected uint8 (H, W, 3)')
     height, width = rgb.shape[:2]
-    if not (SMALLEST_RGB <= min(height, width) and max(height, width) <= LARGEST_RGB):
+    if not (min(height, width) >= SMALLEST_RGB and max(height, width) <= LARGEST_RGB):
         raise ValueError(
             f'rgb is {width}x{height}: allowed are {SMALLEST_RGB}x{SMALLEST_RGB} '
             f'to {LARGEST_RGB}x{LARGEST_RGB}'
@@ -131,9 +131,7 @@ def check_depth(depth: np.ndarray, rgb_size: tuple[int, int]) -> np.ndarray:
     if not isinstance(depth, np.ndarray):
         raise ValueError(f'depth is a {type(depth).__name__}: expected a numpy array')
     if depth.dtype != np.float32 or depth.ndim != 2:
-        raise ValueError(
-            f'depth is {depth.dtype} {depth.shape}: expected float32 (h, w) in metres'
-        )
+        raise ValueError(f'depth is {depth.dtype} {depth.shape}: expected float32 (h, w) in metres')
     height, width = depth.shape
     rgb_height, rgb_width = rgb_size
     if min(height, width) < SMALLEST_DEPTH or height > rgb_height or width > rgb_width:
@@ -267,8 +265,7 @@ class DepthSRPipeline:
             valid = valid_mask(depth_tensor)
             if not bool(valid.any()):
                 raise NoValidDepthError(
-                    f'none of the {depth.size} depth pixels is a measurement '
-                    '(finite and above 0 m)'
+                    f'none of the {depth.size} depth pixels is a measurement (finite and above 0 m)'
                 )
             if self._model is None:
                 result = interpolate(depth_tensor, valid, (height, width))
@@ -283,19 +280,19 @@ class DepthSRPipeline:
             np.copyto(out, result[0, 0].cpu().numpy())
             return DepthSRResult(out, confidence[0, 0].cpu().numpy())
 
-    def run(self, rgb: Tensor, depth: Tensor) -> DepthSROutput:
+    def run(self, rgb: Tensor, depth: Tensor, relative: Tensor | None = None) -> DepthSROutput:
         """The network's part, in tensors on the pipeline's device.
 
         Args:
             rgb: uint8 (H, W, 3).
             depth: float32 (1, 1, h, w), metres, with at least one measurement.
+            relative: (1, 1, g, k) relative inverse depth to use in the place of the guide's.
         """
         assert self._model is not None
         image = rgb.permute(2, 0, 1)[None].float() / 255.0
-        relative = None
-        if self._guide is not None:
-            relative = normalise_relative_depth(self._guide(image))
-        return self._model.fuse(image, depth, relative)
+        if relative is None and self._guide is not None:
+            relative = self._guide(image)
+        return self._model(image, depth, relative)
 
     def warm_up(self, rgb_size: tuple[int, int], depth_size: tuple[int, int]) -> None:
         """Run once at (W, H) and (w, h), so that the first real frame is not the slow one."""

@@ -3,7 +3,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -34,6 +34,22 @@ class DepthNormalisation(NamedTuple):
 
     median: Tensor
     scale: Tensor
+
+
+class PreparedDepth(NamedTuple):
+    """A depth input brought to RGB resolution; float32 (B, 1, H, W) each.
+
+    Attributes:
+        interpolated: metres, without holes.
+        lower: metres, the nearest measurement around each pixel.
+        upper: metres, the farthest.
+        validity: 1 where the nearest input pixel is a measurement, else 0.
+    """
+
+    interpolated: Tensor
+    lower: Tensor
+    upper: Tensor
+    validity: Tensor
 
 
 class DepthSROutput(NamedTuple):
@@ -76,6 +92,14 @@ def normalisation_of(depth: Tensor, valid: Tensor) -> DepthNormalisation:
     return DepthNormalisation(median.view(-1, 1, 1, 1), scale.view(-1, 1, 1, 1))
 
 
+def prepare_depth(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> PreparedDepth:
+    """Bring measurements (B, 1, h, w), metres, to the RGB image's size (H, W)."""
+    depth = torch.where(valid, depth, 0.0).float()
+    lower, upper = local_range(depth, valid, size)
+    validity = functional.interpolate(valid.float(), size=size, mode='nearest-exact')
+    return PreparedDepth(interpolate(depth, valid, size), lower, upper, validity)
+
+
 class DepthSR(nn.Module, PyTorchModelHubMixin):
     """Fusion network and, when the weights hold one, the relative-depth guide.
 
@@ -87,7 +111,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         super().__init__()
         self.config = config
         self.fusion = FusionUNet(config.fusion)
-        self.relative_depth: Optional[RelativeDepth] = None
+        self.relative_depth: RelativeDepth | None = None
         if config.relative_depth is not None:
             self.relative_depth = RelativeDepth(config.relative_depth)
 
@@ -95,8 +119,8 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         self,
         rgb: Tensor,
         depth: Tensor,
-        relative: Optional[Tensor] = None,
-        normalisation: Optional[DepthNormalisation] = None,
+        relative: Tensor | None = None,
+        normalisation: DepthNormalisation | None = None,
     ) -> DepthSROutput:
         """Dense metric depth at RGB resolution.
 
@@ -114,34 +138,31 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             relative = self.relative_depth(rgb)
         if relative is not None:
             relative = normalise_relative_depth(relative)
-        return self.fuse(rgb, depth, relative, normalisation)
+        valid = valid_mask(depth)
+        if normalisation is None:
+            normalisation = normalisation_of(torch.where(valid, depth, 0.0).float(), valid)
+        prepared = prepare_depth(depth, valid, (rgb.shape[-2], rgb.shape[-1]))
+        return self.fuse(rgb, prepared, relative, normalisation)
 
     def fuse(
         self,
         rgb: Tensor,
-        depth: Tensor,
-        relative: Optional[Tensor],
-        normalisation: Optional[DepthNormalisation] = None,
+        prepared: PreparedDepth,
+        relative: Tensor | None,
+        normalisation: DepthNormalisation,
     ) -> DepthSROutput:
-        """As `forward`, with `relative` already normalised (or None: no guide)."""
-        size = (rgb.shape[-2], rgb.shape[-1])
-        valid = valid_mask(depth)
-        depth = torch.where(valid, depth, 0.0).float()
-        if normalisation is None:
-            normalisation = normalisation_of(depth, valid)
-        interpolated = interpolate(depth, valid, size)
-        lower, upper = local_range(depth, valid, size)
+        """As `forward`, from prepared inputs; `relative` is normalised (or None: no guide)."""
+        interpolated, lower, upper, validity = prepared
         span = (upper - lower).clamp_min(0.0)
         tiny = torch.finfo(torch.float32).tiny
         position = ((interpolated - lower) / span.clamp_min(tiny)).clamp(
             _RANGE_MARGIN, 1.0 - _RANGE_MARGIN
         )
-        validity = functional.interpolate(valid.float(), size=size, mode='nearest-exact')
         if relative is None:
             relative = torch.zeros_like(interpolated)
-        elif relative.shape[-2:] != size:
+        elif relative.shape[-2:] != interpolated.shape[-2:]:
             relative = functional.interpolate(
-                relative, size=size, mode='bilinear', align_corners=False
+                relative, size=interpolated.shape[-2:], mode='bilinear', align_corners=False
             )
         image = (rgb.float() - 0.5) * 4.0
         low_resolution = torch.cat(
@@ -167,9 +188,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         """Bound of the residual relative to the depth: wider where little was measured."""
         config = self.config.fusion
         density = functional.avg_pool2d(validity, 4, ceil_mode=True)
-        density = functional.avg_pool2d(
-            density, 3, stride=1, padding=1, count_include_pad=False
-        )
+        density = functional.avg_pool2d(density, 3, stride=1, padding=1, count_include_pad=False)
         density = functional.interpolate(
             density, size=validity.shape[-2:], mode='bilinear', align_corners=False
         )
@@ -202,7 +221,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         )
         return prediction[..., :height, :width]
 
-    def save(self, folder: Path, *, metadata: Optional[dict[str, str]] = None, half: bool = True):
+    def save(self, folder: Path, *, metadata: dict[str, str] | None = None, half: bool = True):
         """Write `model.safetensors` (float16 unless `half` is False) and `config.json`.
 
         Both are written beside their place and then renamed, so that a full disk leaves what
@@ -236,7 +255,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         cls,
         *,
         model_id: str,
-        revision: Optional[str] = None,
+        revision: str | None = None,
         cache_dir: Any = None,
         force_download: bool = False,
         local_files_only: bool = False,

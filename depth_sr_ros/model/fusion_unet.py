@@ -10,6 +10,7 @@ training size (TLC: Chu et al., ECCV 2022), so that a crop and a 1080p frame mea
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -181,18 +182,18 @@ class Encoder(nn.Module):
         widths = config.widths
         # A convolution of stride and size `stem` is a pixel-unshuffle and a 1x1 convolution.
         steps = [nn.Conv2d(in_channels, widths[0], config.stem, stride=config.stem)]
-        steps += [nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:])]
+        steps += [nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(widths)]
         self.downsample = nn.ModuleList(steps)
         self.stages = nn.ModuleList(
             nn.ModuleList(NAFBlock(width, window) for _ in range(count))
-            for width, window, count in zip(widths, windows, config.encoder_blocks)
+            for width, window, count in zip(widths, windows, config.encoder_blocks, strict=True)
         )
 
     def forward(self, image: Tensor, weights: list[StageWeights]) -> list[Tensor]:
         """(B, in_channels, H, W) -> the features of the four stages, finest first."""
         features = []
         hidden = image
-        for downsample, blocks, weight in zip(self.downsample, self.stages, weights):
+        for downsample, blocks, weight in zip(self.downsample, self.stages, weights, strict=True):
             hidden = downsample(hidden)
             for block in blocks:
                 hidden = block(hidden, weight.inside)
@@ -228,11 +229,11 @@ class Decoder(nn.Module):
         )
         self.upsample = nn.ModuleList(
             nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1, bias=False), nn.PixelShuffle(2))
-            for fine, coarse in zip(widths[:-1], widths[1:])
+            for fine, coarse in itertools.pairwise(widths)
         )
         self.stages = nn.ModuleList(
             nn.ModuleList(NAFBlock(width, window) for _ in range(count))
-            for width, window, count in zip(widths, windows, config.decoder_blocks)
+            for width, window, count in zip(widths, windows, config.decoder_blocks, strict=True)
         )
 
     def forward(self, skips: list[Tensor], weights: list[StageWeights]) -> Tensor:
@@ -264,7 +265,7 @@ class FusionUNet(nn.Module):
         self.relative_encoder = Encoder(RELATIVE_CHANNELS, config, windows)
         self.low_resolution_encoder = Encoder(LOW_RESOLUTION_CHANNELS, config, windows)
         self.fusions = nn.ModuleList(
-            Fusion(width, window) for width, window in zip(config.widths, windows)
+            Fusion(width, window) for width, window in zip(config.widths, windows, strict=True)
         )
         self.decoder = Decoder(config, windows)
         self.head = nn.Sequential(
@@ -303,7 +304,7 @@ class FusionUNet(nn.Module):
         skips = [
             fusion(relative, low_resolution, weight)
             for fusion, relative, low_resolution, weight in zip(
-                self.fusions, relative_features, low_resolution_features, weights
+                self.fusions, relative_features, low_resolution_features, weights, strict=False
             )
         ]
         return self.head(self.decoder(skips, weights))

@@ -109,9 +109,7 @@ def local_range(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Te
     levels = []
     while True:
         window_count = 9.0 * functional.avg_pool2d(count, 3, stride=1, padding=1)
-        levels.append(
-            (_window_extreme(minimum, -1.0), _window_extreme(maximum, 1.0), window_count)
-        )
+        levels.append((_window_extreme(minimum, -1.0), _window_extreme(maximum, 1.0), window_count))
         if max(minimum.shape[-2:]) <= 3:
             break
         minimum = -functional.max_pool2d(_pad_to_even(-minimum, -far), 2)

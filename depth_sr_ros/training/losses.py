@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Losses, masked to where the truth is valid; a batch without any valid truth gives zero."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Relative error below which a pixel counts as right for the confidence.
+CONFIDENT_RELATIVE_ERROR = 0.05
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` where `mask` (broadcastable) is set; zero, with gradient, where never."""
+    weight = mask.to(values.dtype).expand_as(values)
+    return (torch.where(weight > 0, values, 0.0) * weight).sum() / weight.sum().clamp_min(1.0)
+
+
+def sobel(image: Tensor) -> Tensor:
+    """Horizontal and vertical Sobel derivatives of (B, 1, H, W): (B, 2, H - 2, W - 2)."""
+    kernel = image.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8.0
+    return functional.conv2d(image, torch.stack([kernel, kernel.T])[:, None])
+
+
+def _erode(mask: Tensor) -> Tensor:
+    """Pixels (B, 1, H - 2, W - 2) whose whole 3x3 neighbourhood is in the mask."""
+    return -functional.max_pool2d(-mask.float(), 3, stride=1) > 0.5
+
+
+def edge_loss(predicted: Tensor, truth: Tensor, mask: Tensor, scales: int = 1) -> Tensor:
+    """L1 between the Sobel derivatives, averaged over `scales` halvings of the resolution."""
+    total = predicted.new_zeros(())
+    for _ in range(scales):
+        total = total + masked_mean((sobel(predicted) - sobel(truth)).abs(), _erode(mask))
+        weight = mask.float()
+        pooled = functional.avg_pool2d(weight, 2)
+        truth = functional.avg_pool2d(truth * weight, 2) / pooled.clamp_min(1e-6)
+        predicted = functional.avg_pool2d(predicted * weight, 2) / pooled.clamp_min(1e-6)
+        mask = pooled > 0.999
+    return total / scales
+
+
+def fusion_loss(
+    predicted: Tensor, truth: Tensor, *, space: str, edge_weight: float = 1.0, scales: int = 1
+) -> Tensor:
+    """The seed's loss: L1 plus L1 of Sobel derivatives.
+
+    Args:
+        predicted: float32 (B, 1, H, W), metres.
+        truth: the same; 0 where unknown.
+        space: 'log' compares logarithms, so that every range weighs the same; 'linear_300'
+            compares depth / 300 clipped to [0, 1], as in the seed.
+        edge_weight: weight of the Sobel term (1 in the seed).
+        scales: number of resolutions of the Sobel term (1 in the seed).
+
+    Raises:
+        ValueError: for an unknown space.
+    """
+    mask = truth > 0
+    if space == 'log':
+        safe = torch.where(mask, truth, torch.ones_like(truth))
+        truth, predicted = safe.log(), predicted.clamp_min(1e-6).log()
+    elif space == 'linear_300':
+        truth, predicted = truth.clamp(0, 300) / 300.0, predicted / 300.0
+    else:
+        raise ValueError(f"loss space is {space!r}: allowed are 'log' and 'linear_300'")
+    pixel = masked_mean((predicted - truth).abs(), mask)
+    return pixel + edge_weight * edge_loss(predicted, truth, mask, scales)
+
+
+def confidence_loss(logit: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:
+    """Binary cross-entropy of 'the relative error is below 5%'; the depth gets no gradient."""
+    mask = truth > 0
+    relative = (predicted.detach() - truth).abs() / truth.clamp_min(1e-6)
+    right = (relative < CONFIDENT_RELATIVE_ERROR).float()
+    entropy = functional.binary_cross_entropy_with_logits(logit, right, reduction='none')
+    return masked_mean(entropy, mask)
+
+
+def guide_loss(predicted: Tensor, truth: Tensor, scales: int = 4) -> Tensor:
+    """Scale- and shift-invariant loss on inverse depth (Ranftl et al., TPAMI 2022).
+
+    Args:
+        predicted: float32 (B, 1, H, W), relative inverse depth.
+        truth: float32 (B, 1, H, W), metres; 0 where unknown.
+        scales: number of resolutions of the gradient term.
+    """
+    mask = truth > 0
+    inverse = torch.where(mask, 1.0 / truth.clamp_min(1e-6), 0.0)
+    losses = []
+    for one_predicted, one_inverse, one_mask in zip(predicted, inverse, mask, strict=True):
+        if one_mask.sum() < 16:
+            losses.append(predicted.sum() * 0.0)
+            continue
+        aligned = _shift_scale_free(one_predicted, one_mask)
+        target = _shift_scale_free(one_inverse, one_mask)
+        error = (aligned - target).abs()
+        gradient = edge_loss(aligned[None], target[None], one_mask[None], scales)
+        losses.append(masked_mean(error, one_mask) + 0.5 * scales * gradient)
+    return torch.stack(losses).mean()
+
+
+def _shift_scale_free(image: Tensor, mask: Tensor) -> Tensor:
+    values = image[mask]
+    median = values.median()
+    return (image - median) / (values - median).abs().mean().clamp_min(1e-6)

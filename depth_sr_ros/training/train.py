@@ -1,0 +1,434 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`depth_sr train CONFIG`: train the fusion network or the guide with Lightning."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+    from depth_sr_ros.data.frame import RGBDFrame
+    from depth_sr_ros.model.depth_sr import DepthSR
+    from depth_sr_ros.training.config import TrainingConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `depth_sr train`."""
+    parser.add_argument('config', help='a YAML file, or the name of one in the package')
+    parser.add_argument('--out', required=True, metavar='DIR', help='checkpoints, logs and weights')
+    parser.add_argument('--train', metavar='DIR', help='folder of training frames')
+    parser.add_argument('--validation', metavar='DIR', help='folder of validation frames')
+    parser.add_argument(
+        '--set', action='append', default=[], metavar='KEY=VALUE', help='override the configuration'
+    )
+    parser.add_argument('--minutes', type=float, help='stop after so long; resume with the same')
+    parser.add_argument(
+        '--preview', action='store_true', help='only write DIR/preview.png: what the network sees'
+    )
+    parser.add_argument('--devices', default='auto', help="Lightning's devices (auto)")
+    parser.add_argument('--nodes', type=int, default=1, help='machines (1)')
+    parser.add_argument('--accelerator', default='auto', help="Lightning's accelerator (auto)")
+    parser.add_argument('--strategy', default='auto', help="Lightning's strategy (auto, ddp, ...)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, or write the preview."""
+    from depth_sr_ros.training.config import load_config
+
+    overrides = list(args.set)
+    if args.train:
+        overrides.append(f'train.path={json.dumps(args.train)}')
+    if args.validation:
+        overrides.append(f'validation.path={json.dumps(args.validation)}')
+    config = load_config(args.config, overrides)
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    if args.preview:
+        return write_preview(config, out)
+    trained = train(
+        config,
+        out,
+        minutes=args.minutes,
+        trainer_options={
+            'devices': args.devices if not args.devices.isdigit() else int(args.devices),
+            'num_nodes': args.nodes,
+            'accelerator': args.accelerator,
+            'strategy': args.strategy,
+        },
+    )
+    print(f'best weights in {trained}')
+    return 0
+
+
+def git_revision() -> str:
+    """The commit that the code was trained at, '-dirty' when changed; 'unknown' outside git."""
+    folder = Path(__file__).resolve().parent
+    try:
+        revision = subprocess.run(
+            ['git', 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*'],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return 'unknown'
+    return revision or 'unknown'
+
+
+def build_model(config: TrainingConfig) -> DepthSR:
+    """The model that a run starts from."""
+    from depth_sr_ros.model.config import CONFIGURATIONS
+    from depth_sr_ros.model.depth_sr import DepthSR
+    from depth_sr_ros.model.relative_depth import RelativeDepth
+
+    if config.initial_weights:
+        model = DepthSR.from_pretrained(config.initial_weights)
+    elif config.model in CONFIGURATIONS:
+        model = DepthSR(CONFIGURATIONS[config.model])
+    else:
+        raise ValueError(f'model is {config.model!r}: allowed are {", ".join(CONFIGURATIONS)}')
+    if config.relative_depth:
+        short_side = model.config.relative_depth.short_side if model.config.relative_depth else 518
+        model.relative_depth = RelativeDepth.from_pretrained(
+            config.relative_depth, short_side=short_side
+        )
+    return model
+
+
+def cache_guide(model: DepthSR, frames: Sequence[RGBDFrame], folder: Path) -> Path:
+    """Run the guide once over whole frames and keep its output: STEM.npy, float16 (h, w).
+
+    A folder made by another guide (by its digest) is made again.
+    """
+    import numpy as np
+    import torch
+    from tqdm import tqdm
+
+    from depth_sr_ros.pipeline import state_digest
+    from depth_sr_ros.training.samples import to_image_tensor
+
+    assert model.relative_depth is not None
+    guide = model.relative_depth.eval()
+    folder = folder.with_name(f'{folder.name}_{state_digest(guide)}')
+    folder.mkdir(parents=True, exist_ok=True)
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    guide.to(device)
+    for index in tqdm(range(len(frames)), desc='guide', unit='frame'):
+        # The name is known without reading the frame where the frames are files.
+        stems = getattr(frames, 'stems', None)
+        if stems is not None and (folder / f'{stems[index]}.npy').is_file():
+            continue
+        frame = frames[index]
+        with torch.inference_mode():
+            relative = guide(to_image_tensor(frame.rgb)[None].to(device))[0, 0]
+        temporary = folder / f'{frame.name}.part.npy'
+        np.save(temporary, relative.cpu().numpy().astype(np.float16))
+        temporary.replace(folder / f'{frame.name}.npy')
+    guide.to('cpu')
+    return folder
+
+
+def write_preview(config: TrainingConfig, out: Path) -> int:
+    """Write DIR/preview.png: 64 training samples as the network will see them."""
+    import cv2
+    import torch
+    from torch.utils.data import DataLoader
+
+    from depth_sr_ros.training.preview import sample_sheet
+    from depth_sr_ros.training.samples import FusionSamples, build_frames, collate
+
+    torch.set_num_threads(1)
+    dataset = FusionSamples(build_frames(config.train, validation=False), config)
+    loader = DataLoader(
+        dataset,
+        batch_size=64 // config.crops_per_frame,
+        sampler=range(64),
+        collate_fn=collate,
+        num_workers=config.workers,
+    )
+    sheet = sample_sheet(next(iter(loader)))
+    path = out / 'preview.png'
+    if not cv2.imwrite(str(path), sheet[..., ::-1]):
+        raise OSError(f'{path} could not be written')
+    print(f'wrote {path}')
+    return 0
+
+
+def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minutes: float | None):
+    import datetime
+
+    import lightning.pytorch as pl
+    from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+    from lightning.pytorch.callbacks.timer import Timer
+
+    class WeightExport(pl.Callback):
+        """Write safetensors whenever the validation score is the best so far."""
+
+        def __init__(self) -> None:
+            self.best = float('inf')
+
+        def state_dict(self) -> dict[str, Any]:
+            return {'best': self.best}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self.best = state_dict['best']
+
+        def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+            score = trainer.callback_metrics.get('score')
+            if trainer.sanity_checking or score is None:
+                return
+            improved = float(score) < self.best
+            if trainer.is_global_zero:
+                record = {
+                    name: round(float(value), 5) for name, value in trainer.callback_metrics.items()
+                }
+                record = {'step': trainer.global_step, 'time': round(time.time()), **record}
+                with open(out / 'validation.jsonl', 'a') as file:
+                    file.write(json.dumps(record) + '\n')
+            if not improved:
+                return
+            self.best = float(score)
+            if trainer.is_global_zero:
+                header = {
+                    **metadata,
+                    'score': f'{self.best:.5f}',
+                    'step': str(trainer.global_step),
+                }
+                try:
+                    self.write(module, header)
+                except OSError as error:
+                    print(
+                        f'{out / "best"}: the weights could not be written ({error}); '
+                        'training goes on, the former ones are kept',
+                        file=sys.stderr,
+                    )
+
+        def write(self, module: Any, header: dict[str, str]) -> None:
+            if config.task == 'guide':
+                model = module.export_model
+                model.relative_depth.load_state_dict(module.guide.state_dict())
+            else:
+                model = module.model
+            model.save(out / 'best', metadata=header)
+
+    class Checkpoint(ModelCheckpoint):
+        """A checkpoint that cannot be written does not end the training."""
+
+        def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+            temporary = filepath + '.part'
+            try:
+                super()._save_checkpoint(trainer, temporary)
+                if trainer.is_global_zero:
+                    Path(temporary).replace(filepath)
+            except OSError as error:
+                Path(temporary).unlink(missing_ok=True)
+                print(
+                    f'{filepath}: the checkpoint could not be written ({error}); '
+                    'training goes on, the former one is kept',
+                    file=sys.stderr,
+                )
+
+    callbacks: list[pl.Callback] = [
+        EMAWeightAveraging(decay=config.ema_decay),
+        WeightExport(),
+        Checkpoint(
+            dirpath=out,
+            filename='last',
+            save_top_k=1,
+            monitor=None,
+            enable_version_counter=False,
+            train_time_interval=datetime.timedelta(minutes=config.validate_every_minutes),
+        ),
+        TQDMProgressBar(refresh_rate=10),
+    ]
+    if minutes is not None:
+        callbacks.append(Timer(duration=datetime.timedelta(minutes=minutes)))
+    return callbacks
+
+
+def train(
+    config: TrainingConfig,
+    out: Path,
+    *,
+    minutes: float | None = None,
+    trainer_options: dict[str, Any] | None = None,
+) -> Path:
+    """Train until the configured length, `minutes`, or an interruption; resumes from `out`.
+
+    Args:
+        config: the run.
+        out: folder of last.ckpt (Lightning), best/ (safetensors and config.json),
+            validation.jsonl (one line per validation) and the TensorBoard logs.
+        minutes: stop after so long.
+        trainer_options: passed on to lightning's Trainer (devices, strategy, ...).
+
+    Returns:
+        The folder of the best weights.
+    """
+    import lightning.pytorch as pl
+    import torch
+    from lightning.pytorch.loggers import TensorBoardLogger
+    from torch.utils.data import DataLoader
+
+    from depth_sr_ros.model.relative_depth import guide_size
+    from depth_sr_ros.training.module import FusionTraining, GuideTraining
+    from depth_sr_ros.training.samples import (
+        FusionSamples,
+        FusionValidation,
+        GuideSamples,
+        GuideValidation,
+        StepSampler,
+        build_frames,
+        collate,
+        guide_cache,
+    )
+
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    frames = build_frames(config.train, validation=False)
+    validation_frames = build_frames(config.validation, validation=True)
+    total_steps = config.steps or config.epochs * max(1, len(frames) // config.batch_size)
+    model = build_model(config)
+    metadata = {'git': git_revision(), 'training_config': json.dumps(config.to_dict())}
+
+    module: pl.LightningModule
+    training_set: Any
+    validation_set: Any
+    if config.task == 'guide':
+        if model.relative_depth is None:
+            raise ValueError(f'model {config.model!r} holds no guide to train')
+        rgb = frames[0].rgb
+        size = guide_size(rgb.shape[0], rgb.shape[1], model.relative_depth.config.short_side)
+        module = GuideTraining(model.relative_depth, config, total_steps)
+        training_set = GuideSamples(frames, config, size)
+        validation_set = GuideValidation(validation_frames, config.validation_frames, size)
+        # Outside the module's parameters: only what is written to disk.
+        object.__setattr__(module, 'export_model', _copy_of(model))
+        collate_function = None
+    else:
+        guides = validation_guides = None
+        if model.relative_depth is not None and not config.joint_guide:
+            cache, validation_cache = guide_cache(config.train), guide_cache(config.validation)
+            if cache is not None and config.guides.small > 0:
+                guides = cache_guide(model, frames, cache)
+            if validation_cache is not None:
+                validation_guides = cache_guide(model, validation_frames, validation_cache)
+        training_set = FusionSamples(frames, config, guides)
+        validation_set = FusionValidation(validation_frames, config, validation_guides)
+        module = FusionTraining(model, config, total_steps, list(validation_set.degradations))
+        collate_function = collate
+
+    last = out / 'last.ckpt'
+    # Beside the checkpoint, so that the first sample after it is known before it is read.
+    start_step = _step_of(last) if last.is_file() else 0
+    options = dict(trainer_options or {})
+    world = int(options.get('num_nodes', 1)) * _process_count(options.get('devices', 1))
+    rank = _rank()
+    per_step = config.batch_size * world
+    sampler = StepSampler(start_step * per_step, total_steps * per_step, rank, world)
+
+    def worker_setup(_worker: int) -> None:
+        import cv2
+
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+
+    loader = DataLoader(
+        training_set,
+        batch_size=config.batch_size,
+        sampler=sampler,
+        collate_fn=collate_function,
+        num_workers=config.workers,
+        worker_init_fn=worker_setup,
+        persistent_workers=config.workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        drop_last=True,
+        prefetch_factor=4 if config.workers > 0 else None,
+    )
+    validation_loader = DataLoader(
+        validation_set,
+        batch_size=max(1, min(config.batch_size, 8)),
+        num_workers=min(config.workers, 4),
+        worker_init_fn=worker_setup,
+    )
+    trainer = pl.Trainer(
+        max_steps=total_steps,
+        logger=TensorBoardLogger(out, name='tensorboard', version=''),
+        callbacks=_callbacks(config, out, metadata, minutes),
+        gradient_clip_val=config.gradient_clip or None,
+        precision=config.precision,  # type: ignore[arg-type]
+        use_distributed_sampler=False,
+        val_check_interval=_interval(config.validate_every_minutes),
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=20,
+        enable_model_summary=False,
+        **options,
+    )
+    if last.is_file():
+        print(f'resuming from {last} at step {start_step}')
+    trainer.fit(
+        module,
+        loader,
+        validation_loader,
+        ckpt_path=str(last) if last.is_file() else None,
+        weights_only=True,
+    )
+    if trainer.global_step > start_step:
+        trainer.validate(module, validation_loader, verbose=False)
+        trainer.save_checkpoint(last)
+    return out / 'best'
+
+
+def _copy_of(model: DepthSR) -> DepthSR:
+    import copy
+
+    return copy.deepcopy(model)
+
+
+def _interval(minutes: float) -> Any:
+    import datetime
+
+    return datetime.timedelta(minutes=minutes)
+
+
+def _step_of(checkpoint: Path) -> int:
+    """Global step of a Lightning checkpoint.
+
+    Raises:
+        ValueError: naming the file, when it is truncated or no checkpoint.
+    """
+    import torch
+
+    try:
+        return int(torch.load(checkpoint, map_location='cpu', weights_only=True)['global_step'])
+    except Exception as error:
+        raise ValueError(
+            f'{checkpoint} cannot be read ({error}): remove it to start from best/ again '
+            '(--set initial_weights=DIR/best)'
+        ) from error
+
+
+def _process_count(devices: Any) -> int:
+    import torch
+
+    if isinstance(devices, int):
+        return max(1, devices)
+    return max(1, torch.cuda.device_count())
+
+
+def _rank() -> int:
+    import os
+
+    for name in ('RANK', 'SLURM_PROCID'):
+        if name in os.environ:
+            return int(os.environ[name])
+    return int(os.environ.get('LOCAL_RANK', '0'))
