@@ -6,11 +6,6 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 
-# Images of 1080p do not pass DDS without this profile; one that the user has set goes first.
-FASTDDS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds_images.xml
-FASTRTPS_DEFAULT_PROFILES_FILE ?= $(FASTDDS_DEFAULT_PROFILES_FILE)
-export FASTDDS_DEFAULT_PROFILES_FILE FASTRTPS_DEFAULT_PROFILES_FILE
-
 # The stamps' names tell a .venv beside a sourced ROS from one with ROS 2 wheels.
 ros := $(shell [ -n "$$ROS_DISTRO" ] && $(PYTHON) -c 'import rclpy' 2>/dev/null && echo $$ROS_DISTRO)
 kind := $(or $(ros),wheels)
