@@ -304,7 +304,7 @@ class FusionUNet(nn.Module):
         skips = [
             fusion(relative, low_resolution, weight)
             for fusion, relative, low_resolution, weight in zip(
-                self.fusions, relative_features, low_resolution_features, weights, strict=False
+                self.fusions, relative_features, low_resolution_features, weights, strict=True
             )
         ]
         return self.head(self.decoder(skips, weights))

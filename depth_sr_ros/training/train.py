@@ -315,9 +315,10 @@ def train(
         collate_function = None
     else:
         guides = validation_guides = None
-        if model.relative_depth is not None and not config.joint_guide:
+        # Validation sees the guide that training sees: without one, none.
+        if model.relative_depth is not None and config.guides.small > 0 and not config.joint_guide:
             cache, validation_cache = guide_cache(config.train), guide_cache(config.validation)
-            if cache is not None and config.guides.small > 0:
+            if cache is not None:
                 guides = cache_guide(model, frames, cache)
             if validation_cache is not None:
                 validation_guides = cache_guide(model, validation_frames, validation_cache)
