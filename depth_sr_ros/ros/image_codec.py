@@ -138,7 +138,7 @@ def encode_depth_into(msg: Any, depth: np.ndarray, encoding: str = '32FC1') -> i
     Raises:
         ImageCodecError: another encoding or shape.
     """
-    depth = _checked_depth(depth)
+    depth = checked_depth(depth)
     if encoding == '32FC1':
         _fill(msg, invalid_to_nan(depth), encoding)
         return 0
@@ -173,6 +173,17 @@ def encode_image_into(msg: Any, image: np.ndarray, encoding: str) -> None:
             f'{np.dtype(dtype)} {expected}'
         )
     _fill(msg, np.ascontiguousarray(image), encoding)
+
+
+def checked_depth(depth: np.ndarray) -> np.ndarray:
+    """Return depth as contiguous float32, or refuse what is no float (height, width)."""
+    depth = np.asarray(depth)
+    if depth.ndim != 2 or depth.size == 0 or depth.dtype.kind != 'f':
+        raise ImageCodecError(
+            f'depth is {depth.dtype} {depth.shape}; it must be float (height, width), not empty'
+        )
+    with np.errstate(over='ignore'):
+        return np.ascontiguousarray(depth, np.float32)
 
 
 def blank_invalid(depth: np.ndarray) -> np.ndarray:
@@ -301,16 +312,6 @@ def _decode_with(cv_bridge: Any, msg: Any) -> np.ndarray:
             'needed: uint8 (height, width, 3)'
         )
     return np.ascontiguousarray(image)
-
-
-def _checked_depth(depth: np.ndarray) -> np.ndarray:
-    depth = np.asarray(depth)
-    if depth.ndim != 2 or depth.size == 0 or depth.dtype.kind != 'f':
-        raise ImageCodecError(
-            f'depth is {depth.dtype} {depth.shape}; it must be float (height, width), not empty'
-        )
-    with np.errstate(over='ignore'):
-        return np.ascontiguousarray(depth, np.float32)
 
 
 def _fill(msg: Any, values: np.ndarray, encoding: str) -> None:
