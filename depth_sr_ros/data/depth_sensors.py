@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -182,8 +183,8 @@ class TimeOfFlight:
         size = low_size(depth.shape, self.factor)
         grey = 0.15 + brightness(rgb, depth.shape)
         light = np.where(depth > 0, grey / np.square(np.maximum(depth, 1e-3)), np.float32(0))
-        samples = cell_samples(depth, size, 3 if self.factor > 1.5 else 1)
-        lights = cell_samples(light, size, 3 if self.factor > 1.5 else 1)
+        per_side = min(4, math.ceil(self.factor))
+        samples, lights = (cell_samples(image, size, per_side) for image in (depth, light))
         winner = lights.argmax(0)[None]
         z = np.take_along_axis(samples, winner, 0)[0]
         returned = np.take_along_axis(lights, winner, 0)[0]
@@ -281,8 +282,12 @@ def _lesser_slope(values: np.ndarray, axis: int) -> np.ndarray:
     reach = min(2, values.shape[axis] - 1)
     if reach < 1:
         return np.zeros_like(values)
-    moved = [np.roll(values, step, axis) for step in (-reach, reach)]
-    ahead, behind = (moved[0] - values) / reach, (values - moved[1]) / reach
+    values = np.moveaxis(values, axis, 0)
+    # Continued linearly past the border, so that both sides agree there.
+    beyond = [(reach, reach), (0, 0)]
+    padded = np.pad(values, beyond, mode='reflect', reflect_type='odd')
+    ahead = np.moveaxis(padded[2 * reach :] - values, 0, axis) / reach
+    behind = np.moveaxis(values - padded[: len(values)], 0, axis) / reach
     lesser = np.where(np.abs(ahead) < np.abs(behind), ahead, behind)
     return np.where(ahead * behind > 0, lesser, np.float32(0))
 
