@@ -246,23 +246,28 @@ def joint_bilateral(
     """
     Joint bilateral filter (cv2.ximgproc) of the bilinearly upsampled depth, holes weighted down.
 
-    radius: sigma of distance in spacings (windows reach two, 25 px at most).
+    radius: sigma of distance in spacings (windows reach two, 16 px at most).
     sigma_colour: on 0-255, of cv2's summed absolute colour difference.
     """
     size = rgb.shape[:2]
     depth_now = _upsampled(depth, size, fill)
     weight = _resize(has_depth(depth).astype(np.float32), size)
     sigma = radius * _spacing(depth, size)
-    diameter = 2 * min(max(int(np.ceil(2 * sigma)), 1), 25) + 1
+    diameter = 2 * min(max(int(np.ceil(2 * sigma)), 1), 16) + 1
     guide = rgb.astype(np.float32)
 
     def blur(image: NDArray) -> NDArray:
         return cv2.ximgproc.jointBilateralFilter(guide, image, diameter, sigma_colour, sigma)
 
+    # A filled pixel counts little beside a measured one, but alone it keeps its value.
+    confidence = np.maximum(weight, 1e-3)
+    if confidence.min() == 1:
+        for _ in range(iterations):
+            depth_now = blur(depth_now)
+        return depth_now
+    mass = blur(confidence)
     for _ in range(iterations):
-        # A filled pixel counts little beside a measured one, but alone it keeps its value.
-        confidence = np.maximum(weight, 1e-3)
-        depth_now = blur(depth_now * confidence) / blur(confidence)
+        depth_now = blur(depth_now * confidence) / mass
     return depth_now
 
 
@@ -395,8 +400,8 @@ BASELINES = {
             'guided filter',
             guided_filter,
             _grid(
-                radius=(0.25, 0.5, 1.0, 2.0, 4.0),
-                epsilon=(1e-5, 1e-4, 1e-3, 1e-2),
+                radius=(0.25, 0.5, 1.0, 2.0),
+                epsilon=(1e-5, 1e-4, 1e-3),
                 coarse=(True, False),
                 fill=('nearest', 'linear'),
             ),
@@ -405,8 +410,8 @@ BASELINES = {
             'joint bilateral filter',
             joint_bilateral,
             _grid(
-                radius=(0.25, 0.5, 1.0, 2.0),
-                sigma_colour=(10, 20, 40, 80),
+                radius=(0.25, 0.5, 0.75, 1.0),
+                sigma_colour=(10, 20, 40),
                 iterations=(1, 2),
                 fill=('nearest', 'linear'),
             ),

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`depth_sr evaluate`: our pipeline beside everything classical, on any RGB-D folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this subcommand's arguments."""
+    parser.add_argument(
+        'dataset',
+        type=Path,
+        help='folder of rgb/, depth/ and dataset.json; with --suite, a folder of them',
+    )
+    poor = parser.add_argument_group('what the input is made of (default: x8 with 2% noise)')
+    poor.add_argument('--scale', type=float, help='downsample depth by this factor')
+    poor.add_argument('--noise', type=float, help='Gaussian noise, sigma relative to depth')
+    poor.add_argument('--sparse', type=int, help='keep this many random points')
+    poor.add_argument('--degradation', help="any other, as 'kinect,holes=0.1' (see the docs)")
+    poor.add_argument('--hide', type=float, metavar='SHARE',
+                      help='hide blocks of raw depth and score them only')  # fmt: skip
+    poor.add_argument('--truth', type=Path, help='folder with the truth of this raw depth')
+    poor.add_argument('--pair-suffixes', nargs=2, metavar=('INPUT', 'TRUTH'),
+                      help='NAME+INPUT is scored against NAME+TRUTH inside mask/')  # fmt: skip
+    parser.add_argument('--seed', type=int, default=0, help='of every random choice (0)')
+    parser.add_argument(
+        '--frames', type=int, help='at most this many frames of a set, spread over it'
+    )
+    parser.add_argument('--weights', help="default: embedded; 'interpolation' for no network")
+    parser.add_argument('--relative-depth', help="a Depth Anything checkpoint, or 'off'")
+    parser.add_argument(
+        '--guide', choices=('own', 'off', 'imitated'), default='own',
+        help='imitated: made from the truth, as a large network might see it',
+    )  # fmt: skip
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:N')
+    parser.add_argument('--precision', default='auto', help='auto, float32, bfloat16, float16')
+    parser.add_argument(
+        '--no-oracle', action='store_true',
+        help="leave out the baselines' best settings on the scored frames",
+    )  # fmt: skip
+    parser.add_argument('--pictures', type=int, default=3, help='sheets per row (3)')
+    parser.add_argument(
+        '--out', type=Path, default=Path('out/evaluation'), help='folder to write to'
+    )
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument('--suite', action='store_true',
+                       help='every row and check of the accuracy goals')  # fmt: skip
+    modes.add_argument('--tune-baselines', action='store_true',
+                       help='find the baselines\' settings on these frames')  # fmt: skip
+    parser.add_argument('--texture-copying', type=Path,
+                        help='with --suite: folder of rendered textured surfaces')  # fmt: skip
+
+
+def degradation_text(args: argparse.Namespace) -> str:
+    """Return the degradation that the arguments name, as `parse_degradation` reads it."""
+    parts = []
+    for name in ('scale', 'noise', 'sparse'):
+        value = getattr(args, name)
+        if value is not None:
+            parts.append(f'{name}={value:g}')
+    if args.degradation is not None:
+        parts.append(args.degradation)
+    return ','.join(parts) or 'scale=8,noise=0.02'
+
+
+def spread(items: Any, limit: int | None) -> list:
+    """Return at most `limit` of the items, evenly spread; raises ValueError below 1."""
+    import numpy as np
+
+    items = list(items)
+    if limit is None or len(items) <= limit:
+        return items
+    if limit < 1:
+        raise ValueError(f'--frames is {limit}; allowed is 1 or more')
+    return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `depth_sr evaluate`; 0, or 1 when the suite falls short."""
+    if args.tune_baselines:
+        return _tune(args)
+    if args.suite:
+        from depth_sr_ros.evaluation.suite import run_suite
+
+        return run_suite(args)
+    return _evaluate(args)
+
+
+def load_network(args: argparse.Namespace, label: str, guide: str) -> Any:
+    """Return the pipeline that the arguments name, as a Network with this guide."""
+    from depth_sr_ros.evaluation.network import Network
+    from depth_sr_ros.pipeline import DepthSRPipeline
+
+    pipeline = DepthSRPipeline.from_pretrained(
+        args.weights,
+        relative_depth='off' if guide == 'off' else args.relative_depth,
+        device=args.device,
+        precision=args.precision,
+    )
+    return Network(label, pipeline, 'imitated' if guide == 'imitated' else 'own')
+
+
+def build_row(args: argparse.Namespace) -> Any:
+    """Return the Row that the arguments describe."""
+    from depth_sr_ros.data.degradation import parse_degradation
+    from depth_sr_ros.data.rgbd_folder import RGBDFolder
+    from depth_sr_ros.evaluation import cases
+    from depth_sr_ros.evaluation.comparison import Row
+
+    folder = RGBDFolder(args.dataset)
+    name = args.dataset.resolve().name
+    chosen = [key for key in ('hide', 'truth', 'pair_suffixes') if getattr(args, key) is not None]
+    if len(chosen) > 1:
+        raise ValueError(f'--{" and --".join(chosen)} do not go together')
+    if args.hide is not None:
+        rows = cases.hidden_cases(spread(folder, args.frames), args.seed, args.hide)
+        return Row(f'{name} hide={args.hide:g}', rows, 'rectangles=0.1')
+    if args.truth is not None:
+        truths = list(RGBDFolder(args.truth))
+        rows = cases.paired_cases(spread(folder, args.frames), truths, folder.mask)
+        return Row(f'{name} raw', rows, 'kinect')
+    if args.pair_suffixes is not None:
+        rows = cases.suffix_pairs(list(folder), *args.pair_suffixes, folder.mask)
+        return Row(f'{name} {args.pair_suffixes[0]}', spread(rows, args.frames), 'glass')
+    text = degradation_text(args)
+    rows = cases.degraded_cases(spread(folder, args.frames), parse_degradation(text), args.seed)
+    return Row(f'{name} {text}', rows, text)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from depth_sr_ros.evaluation.comparison import compare
+    from depth_sr_ros.evaluation.report import circumstances, table, write_pictures, write_report
+    from depth_sr_ros.evaluation.scoring import ScoreCache
+
+    row = build_row(args)
+    label = 'ours' if args.guide == 'own' else f'ours, guide {args.guide}'
+    networks = [load_network(args, label, args.guide)]
+    cache = ScoreCache(args.out / 'cache')
+    with tqdm(unit='step', desc=row.name) as bar:
+
+        def progress(step: str) -> None:
+            bar.set_postfix_str(step, refresh=False)
+            bar.update()
+
+        comparison = compare(row, networks, cache, oracle=not args.no_oracle, progress=progress)
+    print(table(comparison))
+    facts = circumstances(networks, seed=args.seed)
+    write_report(args.out, [comparison], facts)
+    for path in write_pictures(args.out, comparison, networks, args.pictures):
+        print(f'look at {path}')
+    print(f'written: {args.out / "evaluation.md"}, {args.out / "evaluation.json"}')
+    return 0
+
+
+def _tune(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from depth_sr_ros.data.rgbd_folder import RGBDFolder
+    from depth_sr_ros.evaluation.report import circumstances
+    from depth_sr_ros.evaluation.scoring import ScoreCache
+    from depth_sr_ros.evaluation.tuning import TUNED_FILE, tune_baselines, write_tuned
+
+    frames = spread(RGBDFolder(args.dataset), args.frames)
+    with tqdm(unit='baseline', desc='tuning') as bar:
+
+        def report(line: str) -> None:
+            bar.update()
+            bar.write(line)
+
+        tuned = tune_baselines(
+            frames, ScoreCache(args.out / 'cache'), seed=args.seed, report=report
+        )
+    facts = circumstances([], seed=args.seed, frames=[frame.name for frame in frames])
+    origin = {key: facts[key] for key in ('command', 'versions', 'seed', 'frames')}
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_tuned(args.out / TUNED_FILE, tuned, origin)
+    print(f'written: {args.out / TUNED_FILE}')
+    return 0

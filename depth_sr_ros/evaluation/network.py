@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pipeline as a method among others: run on a case, with any guide, confidence scored."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from depth_sr_ros.data.imitated_guide import imitate_guide
+from depth_sr_ros.evaluation import metrics
+from depth_sr_ros.evaluation.cases import Case, frame_generator
+from depth_sr_ros.evaluation.scoring import Scores, score
+from depth_sr_ros.pipeline import DepthSRPipeline, DepthSRResult
+
+GUIDES = ('own', 'off', 'imitated')
+IMITATED_QUALITY = 0.9
+WRONG_ABOVE = 0.05
+
+
+@dataclass
+class Network:
+    """
+    A pipeline and the guide it is given.
+
+    guide: 'own' (whatever the pipeline was loaded with) or 'imitated' (made from the truth, seeded
+    by the frame's name: what a large Depth Anything might give).
+    """
+
+    label: str
+    pipeline: DepthSRPipeline
+    guide: str = 'own'
+
+    def run(self, case: Case) -> tuple[DepthSRResult, float]:
+        """Return the result and the seconds it took."""
+        start = time.perf_counter()
+        if self.guide != 'imitated':
+            result = self.pipeline(case.rgb, case.depth)
+        else:
+            result = self._with_imitated_guide(case)
+        return result, time.perf_counter() - start
+
+    def score(self, case: Case) -> tuple[DepthSRResult, Scores]:
+        """Return the result and all its metrics, those of the confidence among them."""
+        result, seconds = self.run(case)
+        scores = {**score(result.depth, case), **confidence_scores(result, case)}
+        return result, {**scores, 'seconds': seconds}
+
+    def _with_imitated_guide(self, case: Case) -> DepthSRResult:
+        rng = frame_generator(0, case.name)
+        relative = imitate_guide(case.truth, rng, IMITATED_QUALITY)
+        upload = self.pipeline._upload
+        with torch.inference_mode():
+            output = self.pipeline.run(
+                upload(case.rgb), upload(case.depth)[None, None], upload(relative)[None, None]
+            )
+            confidence = torch.sigmoid(output.confidence_logit)
+        return DepthSRResult(output.depth[0, 0].cpu().numpy(), confidence[0, 0].cpu().numpy())
+
+
+def confidence_scores(result: DepthSRResult, case: Case) -> Scores:
+    """
+    Metrics of `result.confidence`, the predicted probability of a relative error below 5%.
+
+    ause, ause_constant: area between the sparsification curves of the relative error by confidence
+    and by oracle, and what a constant would score. brier: mean squared difference between the
+    confidence and what came true. confidence_right, confidence_wrong: its mean where the error is
+    below and above 5%.
+    """
+    scored = metrics.scored_pixels(result.depth, case.truth, case.mask)
+    if not scored.any():
+        return {}
+    truth = case.truth[scored].astype(np.float64)
+    error = np.abs(result.depth[scored] - truth) / truth
+    confidence = result.confidence[scored].astype(np.float64)
+    right = error < WRONG_ABOVE
+
+    def mean(values: NDArray) -> float:
+        return float(values.mean()) if values.size else float('nan')
+
+    return {
+        'ause': metrics.ause(error, confidence),
+        'ause_constant': metrics.ause_constant(error),
+        'brier': mean((confidence - right) ** 2),
+        'confidence_right': mean(confidence[right]),
+        'confidence_wrong': mean(confidence[~right]),
+    }
