@@ -162,7 +162,7 @@ class ClipPlayer:
 
     def __init__(self, clip: DemoClip, config: ClipPlayerConfig) -> None:
         self.config = config
-        self.clip_rate = float(clip.rate)
+        self.clip_rate = clip.frame_rate
         self.clip_length = min(config.frames or len(clip), len(clip))
         size = config.parsed_rgb_size()
         degrade = parse_degradation(config.degradation)
@@ -174,8 +174,6 @@ class ClipPlayer:
             if size:
                 rgb, transform = fit_to_size(rgb, size, cv2.INTER_AREA)
             rgb_images[i] = rgb_message(rgb, config.rgb_encoding, config.rgb_frame)
-            if not clip.has_depth_truth(i):
-                continue
             truth = clip.depth_truth(i)
             if size:
                 truth, _ = fit_to_size(truth, size, cv2.INTER_NEAREST)
@@ -183,17 +181,10 @@ class ClipPlayer:
             depth_images[i] = Image()
             depth_images[i].header.frame_id = config.depth_frame
             encode_depth_into(depth_images[i], depth, config.depth_encoding)
-        if not depth_images:
-            raise ValueError(
-                f'the first {self.clip_length} frames of the clip have no depth truth;'
-                ' allowed: frames = 0 (the whole clip) or more'
-            )
-        self._shown = {'color': np.array(list(rgb_images)), 'depth': np.array(list(depth_images))}
 
         intrinsics = transform @ clip.intrinsics
         rgb_size, depth_size = (
-            (image.width, image.height)
-            for image in (rgb_images[0], next(iter(depth_images.values())))
+            (image.width, image.height) for image in (rgb_images[0], depth_images[0])
         )
         # Pixel centres map as (u + .5) w / W - .5.
         sx, sy = depth_size[0] / rgb_size[0], depth_size[1] / rgb_size[1]
@@ -214,13 +205,8 @@ class ClipPlayer:
         )
 
     def clip_frame(self, stream: ImageStream, number: int) -> int:
-        """Which clip frame the `number`-th message of a stream shows (the clip loops).
-
-        Depth shows the nearest frame that has a truth.
-        """
-        frame = round(number / stream.rate * self.clip_rate) % self.clip_length
-        shown = self._shown[stream.name]
-        return int(shown[np.abs(shown - frame).argmin()])
+        """Which clip frame the `number`-th message of a stream shows; the clip loops."""
+        return round(number / stream.rate * self.clip_rate) % self.clip_length
 
     def schedule(self) -> Iterator[tuple[int, int, ImageStream]]:
         """(capture time in ns from the start, number, stream), in the order of capture time."""

@@ -70,7 +70,7 @@ def replay_pairing(
 def score_recording(
     recording: Recording, clip: DemoClip, slop_ns: int, depth_hold_ns: int
 ) -> list[FrameScore]:
-    """Score every published frame whose clip frame has a truth.
+    """Score every published frame that can be paired with its depth frame.
 
     Raises UnknownStampError, and ValueError for an output of another size than the truth.
     """
@@ -89,8 +89,8 @@ def score_recording(
             raise UnknownStampError(
                 f'an output has stamp {output.stamp_ns} ns, which no RGB frame had'
             )
-        clip_frame = round(recording.clip_seconds[output.stamp_ns] * clip.rate)
-        if not clip.has_depth_truth(clip_frame) or output.stamp_ns not in partners:
+        clip_frame = round(recording.clip_seconds[output.stamp_ns] * clip.frame_rate)
+        if output.stamp_ns not in partners:
             continue
         depth = partners[output.stamp_ns]
         truth, near_edges = truth_and_edges(clip_frame)
@@ -144,7 +144,6 @@ def figures(
             'depth_rate': camera.depth_rate,
             'degradation': camera.degradation,
             'jitter_s': camera.jitter,
-            'seconds': camera.seconds,
         },
         'frames': {
             'rgb_sent': len(recording.rgb_arrivals),
