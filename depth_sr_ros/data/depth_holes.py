@@ -39,7 +39,8 @@ def ragged(
     low, high: the mask, blurred, is cut at a level drawn between them; below 0.5 it grows.
     """
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), spread)
-    soft += 0.2 * low_frequency_field(mask.shape, 3 * spread, rng) * (soft > 0.02)
+    outline = (soft > 0.02) & (soft < 0.98)
+    soft += 0.2 * low_frequency_field(mask.shape, 3 * spread, rng) * outline
     return soft > rng.uniform(low, high)
 
 
