@@ -104,7 +104,7 @@ class _DepthRhythm:
         rate = (arrival_ns - first_arrival) / (stamp_ns - first_stamp)
         # Transport jitter must not pass for a simulation's pace.
         self._steady_per_stamp = rate = 1.0 if 0.8 < rate < 1.25 else min(max(rate, 0.02), 50.0)
-        self._latest_ns = max(int(arrival + rate * (stamp_ns - stamp)) for stamp, arrival in frames)
+        self._latest_ns = max(arrival + int(rate * (stamp_ns - stamp)) for stamp, arrival in frames)
 
     @property
     def slow_down(self) -> float:
@@ -208,10 +208,11 @@ class NearestPairing:
                     f'RGB stamp {stamp_ns} ns came after a frame with {self._decided_ns} ns; '
                     'stamps must increase',
                 )
-        if self._rgb_is_behind_jump:
-            if stamp_ns > self._newest_depth_ns + self.clock_jump_ns:
+        if self._rgb_is_behind_jump and self._newest_depth_ns is not None:
+            ahead_ns = stamp_ns - self._newest_depth_ns
+            if ahead_ns > self.clock_jump_ns:
                 self.counts.no_partner += 1
-                self.nearest_gap_ns = stamp_ns - self._newest_depth_ns
+                self.nearest_gap_ns = ahead_ns
                 self._newest_rgb_ns = self._decided_ns = stamp_ns
                 return pairs
             self._rgb_is_behind_jump = False
@@ -242,8 +243,8 @@ class NearestPairing:
                 pairs = self._depth_jumped(stamp_ns)
             elif self._holds(self._depth, stamp_ns) or stamp_ns == newest:
                 self._refuse('duplicate', f'depth stamp {stamp_ns} ns came twice')
-        if self._depth_is_behind_jump:
-            if stamp_ns > self._newest_rgb_ns + self.clock_jump_ns:
+        if self._depth_is_behind_jump and self._newest_rgb_ns is not None:
+            if stamp_ns - self._newest_rgb_ns > self.clock_jump_ns:
                 # Left over from before the jump: it must not pass for the future of the new frames.
                 self.counts.from_before_jump += 1
                 self._newest_depth_ns = stamp_ns
@@ -365,7 +366,10 @@ class NearestPairing:
     def _settle(self, frame: _Frame, pairs: list[Pair]) -> None:
         stamp_ns = self._decided_ns = frame.stamp_ns
         nearest, before = self._nearest(stamp_ns)
-        if nearest is not None:
+        if nearest is None:
+            if self._newest_depth_ns is not None:
+                self.nearest_gap_ns = abs(self._newest_depth_ns - stamp_ns)
+        else:
             self.nearest_gap_ns = abs(nearest.stamp_ns - stamp_ns)
             if self.nearest_gap_ns <= self.slop_ns:
                 self.counts.paired += 1
