@@ -15,7 +15,8 @@ from depth_sr_ros.data.rgbd_folder import read_rgb
 #: Depths are clipped here, as in the seed; divided by it they are in [0, 1].
 MAX_DEPTH = 300.0
 
-#: What is farther is sky. The published files hold large or infinite values there.
+#: What is farther is taken for sky, as are infinite values: what the files hold there is not
+#: documented, and geometry ends well before it.
 SKY_DEPTH = 1000.0
 
 VALIDATION_SAMPLES = 100
