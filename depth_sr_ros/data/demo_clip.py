@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import os
+import zipfile
 import zlib
 from importlib import resources
 
@@ -41,7 +42,11 @@ class DemoClip:
             self._load(path)
 
     def _load(self, path) -> None:
-        with np.load(path, allow_pickle=False) as data:
+        try:
+            file = np.load(path, allow_pickle=False)
+        except (zipfile.BadZipFile, EOFError, ValueError) as error:
+            raise ValueError(f'{path} is not a demo clip, or not all of one: {error}') from error
+        with file as data:
             try:
                 self._rgb = _unpack(data['rgb'], data['rgb_ends'])
                 self._labels = _unpack(data['labels'], data['labels_ends'])
