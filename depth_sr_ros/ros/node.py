@@ -139,9 +139,10 @@ class SuperResolutionNode(LifecycleNode):
         self._incompatible.clear()
         self._pairing.clear()
         self._inputs = {
-            'rgb/image': self._subscribe(Image, 'rgb/image', self._on_rgb),
-            'rgb/camera_info': self._subscribe(CameraInfo, 'rgb/camera_info', self._on_camera_info),
+            # The executor serves them in this order: a depth that is there already pairs at once.
             'depth/image': self._subscribe(Image, 'depth/image', self._on_depth),
+            'rgb/camera_info': self._subscribe(CameraInfo, 'rgb/camera_info', self._on_camera_info),
+            'rgb/image': self._subscribe(Image, 'rgb/image', self._on_rgb),
         }
         self._active_since = time.monotonic()
         self.get_logger().info(self._start_up_line())
@@ -404,14 +405,14 @@ def _profile_path() -> str:
 
 
 def _spin(executor: SingleThreadedExecutor, node: SuperResolutionNode) -> None:
-    log = ThrottledLog(node.get_logger())
+    throttled = ThrottledLog(node.get_logger())
     while rclpy.ok():
         try:
             executor.spin()
         except ExternalShutdownException:
             return
         except Exception:  # whatever one message or timer did, the next is served
-            log.error('fault', f'unexpected fault, going on:\n{traceback.format_exc()}')
+            throttled.error('fault', f'unexpected fault, going on:\n{traceback.format_exc()}')
 
 
 def main(
@@ -421,11 +422,11 @@ def main(
     node = None
     try:
         rclpy.init(args=args)
-        node = SuperResolutionNode(load)
-        if node.values.autostart and not node.start():
-            return 1
         executor = SingleThreadedExecutor()
+        node = SuperResolutionNode(load)
         executor.add_node(node)
+        if node.values.autostart and not node.start():
+            return int(rclpy.ok())  # a signal that came while starting is not a fault
         _spin(executor, node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

@@ -78,7 +78,7 @@ class OutputPublishers:
         info = self._camera_info(header.frame_id)
         if info is None:
             self._warn(
-                'no camera info',
+                f'no camera info {header.frame_id}',
                 f"no CameraInfo of frame '{header.frame_id}' has come on "
                 f'{self._node.resolve_topic_name("rgb/camera_info")}: depth goes out without one',
             )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -121,7 +122,9 @@ def start_node(start_process):
         *arguments: str, name: str = 'sr_node', wait_for: str | None = 'rgb/image <-', **parameters
     ) -> Process:
         values = {'weights': 'interpolation', **parameters}
-        settings = [f'-p{key}:={_yaml(value)}' for key, value in values.items()]
+        settings = [
+            word for key, value in values.items() for word in ('-p', f'{key}:={_yaml(value)}')
+        ]
         process = start_process(
             '-m',
             'depth_sr_ros.ros.node',
@@ -182,15 +185,13 @@ class RosClient:
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
-        self._stamp_ns = time.time_ns()
+        self._stamp_ns = 1000 * 10**9
 
     def _spin(self) -> None:
         from rclpy.executors import ExternalShutdownException
 
-        try:
+        with contextlib.suppress(ExternalShutdownException):
             self._executor.spin()
-        except ExternalShutdownException:
-            pass
 
     def collect(self, message_type: Any, topic: str, into: list, qos: Any = 100) -> Any:
         """Subscribe and append every message to a list."""
@@ -235,8 +236,12 @@ class RosClient:
         ), f'{self.own} was not discovered'
         time.sleep(0.3)  # the other side may still be a moment behind
 
-    def next_stamp(self, interval: float = 1 / 30) -> int:
-        """A stamp in nanoseconds, each one interval after the last."""
+    def next_stamp(self, interval: float = 1.0) -> int:
+        """A stamp in nanoseconds, one interval after the last.
+
+        One second is longer than depth is held: whichever image of a pair arrives first waits for
+        the other.
+        """
         self._stamp_ns += round(interval * 1e9)
         return self._stamp_ns
 
@@ -269,10 +274,13 @@ class RosClient:
 
     def exchange(self, rgb: Any, depth: Any, *, timeout: float = 15.0, **stamps) -> Any:
         """Publish a pair and return the depth image that came out for it."""
+        seen = len(self.depths)
         stamp_ns = self.send(rgb, depth, **stamps)
-        outputs = self.wait_until(lambda: self.outputs_of(stamp_ns), timeout)
-        assert outputs, f'no output; diagnostics: {self.sentence()!r} {self.values()}'
-        return outputs[0]
+        output = self.wait_until(
+            lambda: next((m for m in self.depths[seen:] if stamp_of(m) == stamp_ns), None), timeout
+        )
+        assert output, f'no output; diagnostics: {self.sentence()!r} {self.values()}'
+        return output
 
     def sentence(self) -> str:
         return self.statuses[-1].message if self.statuses else ''
@@ -359,6 +367,18 @@ def image_array(message: Any) -> np.ndarray:
     return np.frombuffer(message.data, dtype).reshape(message.height, message.width)
 
 
+def camera_info_message(width: int, height: int, frame_id: str = 'camera') -> Any:
+    """A sensor_msgs/CameraInfo of a camera without distortion whose focal length is its width."""
+    from sensor_msgs.msg import CameraInfo
+
+    message = CameraInfo(width=width, height=height, distortion_model='plumb_bob')
+    message.header.frame_id = frame_id
+    focal, x, y = float(width), (width - 1) / 2, (height - 1) / 2
+    message.k = [focal, 0.0, x, 0.0, focal, y, 0.0, 0.0, 1.0]
+    message.p = [focal, 0.0, x, 0.0, 0.0, focal, y, 0.0, 0.0, 0.0, 1.0, 0.0]
+    return message
+
+
 @pytest.fixture(scope='session')
 def messages():
     """The functions of this file that make and read messages."""
@@ -367,5 +387,6 @@ def messages():
         image = staticmethod(image_message)
         array = staticmethod(image_array)
         stamp = staticmethod(stamp_of)
+        camera_info = staticmethod(camera_info_message)
 
     return Messages

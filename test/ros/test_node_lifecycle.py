@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start, transitions, load and end of the real `sr_node`."""
+
+import signal
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+RGB = np.zeros((64, 96, 3), np.uint8)
+DEPTH = np.full((32, 48), 1500, np.uint16)
+
+# A pipeline slower than the camera; what the real node does around it is what is tested.
+SLOW_NODE = textwrap.dedent("""
+    import sys, time
+    import numpy as np
+    from types import SimpleNamespace
+    from depth_sr_ros.ros.node import main
+
+    class SlowPipeline:
+        description = {'weights': 'slow', 'device': 'cpu'}
+
+        def __call__(self, rgb, depth):
+            time.sleep(0.2)
+            if rgb[0, 0, 0] == 255:
+                raise RuntimeError('out of memory')
+            return SimpleNamespace(depth=np.full(rgb.shape[:2], 1.5, np.float32))
+
+    sys.exit(main(sys.argv, load=lambda parameters: SlowPipeline()))
+""")
+
+
+@pytest.fixture(scope='module')
+def managed(start_node, make_client):
+    """A node that waits to be configured, and its client."""
+    node = start_node(name='managed', wait_for=None, autostart=False)
+    client = make_client('managed')
+    client.node_process = node
+    return client
+
+
+def change_state(client, label):
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    request = ChangeState.Request(transition=Transition(label=label))
+    return client.call(ChangeState, 'change_state', request, timeout=60).success
+
+
+def state(client):
+    from lifecycle_msgs.srv import GetState
+
+    return client.call(GetState, 'get_state', GetState.Request()).current_state.label
+
+
+def test_transitions(managed):
+    assert state(managed) == 'unconfigured'
+    assert not managed.rgb.get_subscription_count()
+    assert change_state(managed, 'configure')
+    assert state(managed) == 'inactive'
+    for _ in range(2):
+        assert change_state(managed, 'activate')
+        managed.wait_for_node()
+        managed.exchange(RGB, DEPTH)
+        assert change_state(managed, 'deactivate')
+        assert managed.wait_until(lambda: not managed.rgb.get_subscription_count())
+        assert managed.wait_until(lambda: 'inactive' in managed.sentence())
+        assert 'ros2 lifecycle set /managed/managed activate' in managed.sentence()
+    assert change_state(managed, 'cleanup')
+    assert state(managed) == 'unconfigured'
+    assert change_state(managed, 'configure')
+    assert change_state(managed, 'activate')
+    managed.wait_for_node()
+    managed.exchange(RGB, DEPTH)
+    assert change_state(managed, 'shutdown')
+    assert state(managed) == 'finalized'
+    assert 'Traceback' not in managed.node_process.output
+
+
+@pytest.fixture(scope='module')
+def slow(start_process, make_client):
+    process = start_process(
+        '-c', SLOW_NODE, '--ros-args', '-r', '__node:=slow', '-r', '__ns:=/slow'
+    )
+    process.wait_for_line('rgb/image <-')
+    client = make_client('slow')
+    client.node_process = process
+    client.wait_for_node()
+    return client
+
+
+def test_under_load_the_newest_frame_wins(slow, messages):
+    slow.exchange(RGB, DEPTH)
+    superseded = slow.fresh_counter('dropped superseded')
+    first = len(slow.depths)
+    sent = []
+    for _ in range(45):
+        sent.append(slow.send(RGB, DEPTH, stamp_ns=slow.next_stamp(1 / 30)))
+        time.sleep(1 / 30)
+    sent_at_end = time.monotonic()
+    assert slow.wait_until(lambda: slow.outputs_of(sent[-1])), slow.values()
+    # Whatever waited was at most one processing time old: nothing is left to come.
+    assert time.monotonic() - sent_at_end < 2
+    outputs = [messages.stamp(output) for output in slow.depths[first:]]
+    assert outputs == sorted(set(outputs))
+    assert set(outputs) <= set(sent)
+    assert len(outputs) < 30
+    assert slow.fresh_counter('dropped superseded') > superseded + 15
+
+
+def test_a_failing_pipeline_is_reported_and_the_next_frame_published(slow):
+    dropped = slow.fresh_counter('dropped pipeline error')
+    slow.send(np.full_like(RGB, 255), DEPTH)
+    slow.wait_for_counter('dropped pipeline error', dropped + 1)
+    slow.node_process.wait_for_line('RuntimeError: out of memory')
+    slow.exchange(RGB, DEPTH)
+
+
+def test_silence_is_explained(slow):
+    """Without depth, then without a partner, the sentence and the log say so."""
+    client = slow
+    for _ in range(60):
+        client.send(RGB)
+        if client.sentence().startswith('no depth/image'):
+            break
+        time.sleep(0.1)
+    assert client.sentence().startswith('no depth/image arrives although 1 publisher(s)')
+    assert 'FASTDDS_DEFAULT_PROFILES_FILE=' in client.sentence()
+    for _ in range(100):
+        stamp_ns = client.next_stamp()
+        client.send(RGB, DEPTH, stamp_ns=stamp_ns, depth_stamp_ns=stamp_ns - 300_000_000)
+        if client.sentence().startswith('no output'):
+            break
+        time.sleep(0.1)
+    assert client.sentence().startswith('no output: no depth stamp within slop (20 ms)')
+    assert 'the nearest is 300.0 ms away' in client.sentence()
+    client.node_process.wait_for_line('no output: no depth stamp within slop')
+
+
+def test_an_incompatible_publisher_is_named(slow):
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    from sensor_msgs.msg import Image
+
+    qos = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    slow.collect(Image, f'{slow.own}/depth/image', [], qos)
+    line = slow.node_process.wait_for_line('incompatible')
+    assert '/slow/slow/depth/image' in line
+    assert 'DURABILITY' in line
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_node_cleanly(start_process, number):
+    process = start_process('-c', SLOW_NODE)
+    process.wait_for_line('rgb/image <-')
+    assert process.stop(number) == 0
+    assert 'Traceback' not in process.output
+
+
+def test_a_missing_model_ends_the_node_with_one_line(start_process):
+    process = start_process(
+        '-c',
+        'import sys\nfrom depth_sr_ros.ros.node import main\n'
+        'sys.exit(main(load=lambda parameters: open(parameters.weights)))',
+        '--ros-args',
+        '-p',
+        'weights:=/nowhere/at/all',
+    )
+    assert process.wait() == 1
+    assert 'the pipeline could not be loaded: FileNotFoundError' in process.output
+    assert '/nowhere/at/all' in process.output
+    assert 'Traceback' not in process.output
+
+
+def test_without_torch_the_remedy_is_said(start_process):
+    blocked = "import sys; sys.modules['torch'] = None; from depth_sr_ros.ros.node import main"
+    process = start_process('-c', f'{blocked}; sys.exit(main([]))')
+    assert process.wait() == 1
+    assert f'{sys.executable} -m pip install torch' in process.output
+    assert 'Traceback' not in process.output
+
+
+def test_wrong_start_parameters_are_all_named(start_node):
+    process = start_node(name='wrong', wait_for=None, slop=-3.0, output_encoding='mono8')
+    assert process.wait() == 1
+    assert 'slop' in process.output
+    assert '-3.0' in process.output
+    assert "output_encoding is 'mono8'" in process.output
+    assert 'Traceback' not in process.output
+
+
+def test_nothing_under_ros_imports_torch(start_process):
+    code = 'import depth_sr_ros.ros.node, sys; print("torch" in sys.modules)'
+    process = start_process('-c', code)
+    assert process.wait() == 0
+    assert process.lines[-1] == 'False'
+
+
+def test_an_idle_node_rests(slow, record_property):
+    """Measured and recorded, not asserted: other processes share the machine."""
+
+    def cpu_seconds():
+        fields = Path(f'/proc/{slow.node_process.pid}/stat').read_text().rsplit(')', 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+    if not Path('/proc/self/stat').exists():
+        pytest.skip('needs /proc')
+    before = cpu_seconds()
+    time.sleep(3)
+    share = (cpu_seconds() - before) / 3
+    record_property('idle CPU share of a core', share)
+    print(f'idle: {share:.1%} of a core')
