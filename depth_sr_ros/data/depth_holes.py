@@ -247,7 +247,8 @@ def _object_region(
 ) -> np.ndarray | None:
     height, width = depth.shape
     if len(seeds):
-        log_depth = np.log(np.maximum(depth, 1e-3))
+        # floodFill takes no flipped or transposed view.
+        log_depth = np.ascontiguousarray(np.log(np.maximum(depth, 1e-3)))
         for x, y in seeds[rng.integers(0, len(seeds), 4)]:
             mask = np.zeros((height + 2, width + 2), np.uint8)
             flags = 4 | cv2.FLOODFILL_MASK_ONLY | (1 << 8)

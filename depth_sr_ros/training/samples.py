@@ -245,7 +245,8 @@ class FusionSamples(Dataset[list[Sample]]):
         crop = crop * np.float32(factor)
         image = np.ascontiguousarray(rgb[window])
         if self.config.degradation == 'training':
-            degradation = training_degradation(rng)
+            # Densities are those of the whole frame that the crop is cut from.
+            degradation = training_degradation(rng, truth.shape)
         else:
             degradation = parse_degradation(self.config.degradation)
         degraded = degradation(image, crop, rng)

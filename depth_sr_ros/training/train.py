@@ -124,8 +124,8 @@ def cache_guide(model: DepthSR, frames: Sequence[RGBDFrame], folder: Path) -> Pa
     guide.to(device)
     for index in tqdm(range(len(frames)), desc='guide', unit='frame'):
         # The name is known without reading the frame where the frames are files.
-        stems = getattr(frames, 'stems', None)
-        if stems is not None and (folder / f'{stems[index]}.npy').is_file():
+        names = getattr(frames, 'names', None)
+        if names is not None and (folder / f"{names[index]}.npy").is_file():
             continue
         frame = frames[index]
         with torch.inference_mode():

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules that keep the model sound, each seen on a network with random weights."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from depth_sr_ros.model.config import CONFIGURATIONS, DepthSRConfig, FusionUNetConfig
+from depth_sr_ros.model.depth_sr import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    DepthNormalisation,
+    DepthSR,
+    normalisation_of,
+)
+from depth_sr_ros.model.interpolation import interpolate, valid_mask
+
+SMALL = DepthSRConfig(
+    fusion=FusionUNetConfig(stem=2, widths=(8, 8, 12, 16), training_size=128), name='small'
+)
+
+
+def randomised(config=SMALL, seed=0):
+    """A network whose zero-initialised parts are random, so that it changes its input."""
+    torch.manual_seed(seed)
+    model = DepthSR(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.fusion.named_parameters():
+            if name.endswith(('beta', 'gamma')):
+                parameter.normal_(0, 0.3)
+        model.fusion.head[0].weight.normal_(0, 0.1)
+    return model
+
+
+def scene(height=128, width=160, factor=8, seed=1):
+    torch.manual_seed(seed)
+    rgb = torch.rand(1, 3, height, width)
+    depth = torch.rand(1, 1, height // factor, width // factor) * 3 + 0.5
+    return rgb, depth
+
+
+@pytest.mark.parametrize('config', [SMALL, CONFIGURATIONS['base'], CONFIGURATIONS['embedded']])
+def test_untrained_it_returns_the_interpolated_input_exactly(config):
+    model = DepthSR(config).eval()
+    rgb, depth = scene()
+    depth[0, 0, 2:5, 3:9] = 0
+    with torch.inference_mode():
+        output = model(rgb, depth)
+        expected = interpolate(depth, valid_mask(depth), (128, 160))
+    assert torch.equal(output.depth, expected)
+
+
+@pytest.mark.parametrize('factor', [0.01, 0.1, 10.0, 37.0])
+def test_output_follows_the_scale_of_the_input(factor):
+    model = randomised()
+    rgb, depth = scene()
+    depth[0, 0, 1:4, 5:9] = 0
+    with torch.inference_mode():
+        one, other = model(rgb, depth), model(rgb, depth * factor)
+    assert not torch.allclose(one.depth, one.interpolated, rtol=0.01)
+    assert torch.allclose(other.depth, one.depth * factor, rtol=0.01)
+
+
+def test_the_spatial_content_of_the_low_resolution_path_reaches_the_output():
+    model = randomised()
+    torch.manual_seed(2)
+    relative = torch.randn(1, 4, 128, 160)
+    low_resolution = torch.randn(1, 7, 128, 160)
+    ones = torch.ones(1, 1, 128, 160)
+    fusion = model.fusion
+    with torch.inference_mode():
+        weights = fusion.stage_weights(ones, ones)
+        f_relative, f_low = fusion.encode(relative, low_resolution, weights)
+        shuffled = []
+        for features in f_low:
+            # Any permutation of the pixels leaves mean and variance, all that AdaIN passes on.
+            flat = features.flatten(2)
+            shuffled.append(flat[..., torch.randperm(flat.shape[-1])].view_as(features))
+        before = fusion.decode(f_relative, f_low, weights)
+        after = fusion.decode(f_relative, shuffled, weights)
+    assert (before - after).abs().mean() > 0.05 * before.abs().mean()
+
+
+def test_a_crop_and_the_full_frame_agree():
+    """Statistics are pooled over training-sized windows: what lies farther away has no say."""
+    model = randomised()
+    torch.manual_seed(3)
+    rgb = torch.rand(1, 3, 384, 512)
+    depth = torch.rand(1, 1, 48, 64) + 1.0
+    # The far side of the frame is another world: bright, and ten times as far.
+    rgb[..., 320:] = 1.0
+    depth[..., 40:] *= 10.0
+    normalisation = DepthNormalisation(*(torch.full((1, 1, 1, 1), v) for v in (1.5, 0.25)))
+    with torch.inference_mode():
+        full = model(rgb, depth, normalisation=normalisation).depth
+        crop = model(rgb[..., :256, :256], depth[..., :32, :32], normalisation=normalisation).depth
+    centre = (slice(None), slice(None), slice(32, 160), slice(32, 128))
+    interpolated = interpolate(depth, valid_mask(depth), (384, 512))
+    change = (full[centre] - interpolated[centre]).abs().mean()
+    difference = (full[centre] - crop[centre]).abs().mean()
+    assert change > 0.01
+    assert difference < 0.15 * change
+
+
+def test_padding_has_no_say():
+    """An image that needs padding gives what it gives as the corner of a padded one."""
+    model = randomised()
+    rgb, depth = scene(120, 152)
+    with torch.inference_mode():
+        output = model(rgb, depth)
+    assert output.depth.shape == (1, 1, 120, 152)
+    assert torch.isfinite(output.depth).all()
+    # The same picture, its statistics weighted with garbage beyond the border.
+    fusion = model.fusion
+    inside = torch.zeros(1, 1, 128, 160)
+    inside[..., :120, :152] = 1
+    torch.manual_seed(5)
+    relative, low = torch.randn(1, 4, 128, 160), torch.randn(1, 7, 128, 160)
+    changed_relative, changed_low = relative.clone(), low.clone()
+    changed_relative[..., 120:, :] += 30
+    changed_low[..., 152:] += 30
+
+    def change(inside):
+        with torch.inference_mode():
+            one = fusion(relative, low, inside, inside)
+            other = fusion(changed_relative, changed_low, inside, inside)
+        # Far from the border no convolution reaches the padding, only statistics do.
+        return (one - other)[..., :32, :32].abs().mean()
+
+    assert change(inside) < 0.1 * change(torch.ones_like(inside))
+
+
+def test_invalid_pixels_do_not_weigh_in_the_statistics():
+    """AdaIN takes mu and sigma of F_lr where depth was measured."""
+    norm = randomised().fusion.fusions[1].adaptive_norm
+    from depth_sr_ros.model.fusion_unet import StageWeights
+
+    torch.manual_seed(6)
+    relative, low = torch.randn(2, 1, 8, 32, 32).unbind(0)
+    inside, valid = torch.ones(1, 1, 32, 32), torch.ones(1, 1, 32, 32)
+    valid[..., 16:] = 0
+    garbage = low.clone()
+    garbage[..., 16:] = 100
+    weights = StageWeights(inside, valid)
+    assert torch.allclose(norm(relative, low, weights), norm(relative, garbage, weights))
+    few = torch.zeros_like(valid)
+    few[..., 0, :15] = 1
+    # Fewer than 16 valid cells: the statistics of the filled map, garbage and all.
+    weights = StageWeights(inside, few)
+    assert not torch.allclose(norm(relative, low, weights), norm(relative, garbage, weights))
+
+
+def test_normalisation_knows_only_valid_pixels():
+    depth = torch.zeros(3, 1, 20, 20)
+    depth[0, 0, ::2, ::2] = torch.arange(1, 101).view(10, 10).float()
+    depth[1] = 2.0  # a flat wall
+    depth[2, 0, 7, 7] = 4.0  # a single measurement
+    normalisation = normalisation_of(depth, valid_mask(depth))
+    assert normalisation.median.flatten().tolist() == pytest.approx([50, 2, 4])
+    assert normalisation.scale.flatten().tolist() == pytest.approx([25, 0.1, 0.2])
+
+
+@pytest.mark.parametrize('kind', ['flat wall', 'single pixel', 'large'])
+def test_degenerate_depth_gives_finite_positive_output(kind):
+    model = randomised()
+    height, width = (700, 1000) if kind == 'large' else (64, 96)
+    rgb = torch.rand(1, 3, height, width)
+    depth = torch.zeros(1, 1, height, width)
+    if kind == 'single pixel':
+        depth[0, 0, 3, 3] = 2.0
+    else:
+        depth[:] = 2.0
+    with torch.inference_mode():
+        output = model(rgb, depth)
+    assert torch.isfinite(output.depth).all()
+    assert (output.depth > 0).all()
+    # The residual is bounded: half the depth where nothing was measured.
+    assert output.depth.max() <= 2.0 * 1.5 + 1e-3
+
+
+def test_half_precision_keeps_depth_in_single_precision():
+    model = randomised()
+    rgb, depth = scene()
+    with torch.inference_mode():
+        exact = model(rgb, depth).depth
+        model.fusion.to(torch.bfloat16)
+        rounded = model(rgb, depth).depth
+    assert rounded.dtype == torch.float32
+    relative = ((rounded - exact).abs() / exact).median()
+    # bfloat16 depth itself would be off by up to 0.4%.
+    assert 0 < relative < 0.002
+
+
+def test_seed_configuration_has_29_million_parameters():
+    model = DepthSR(CONFIGURATIONS['seed'])
+    total = sum(parameter.numel() for parameter in model.parameters())
+    assert abs(total - 29e6) <= 1e6
+    fusion = sum(parameter.numel() for parameter in model.fusion.parameters())
+    assert abs(fusion - 4.2e6) < 0.1e6
+
+
+def test_save_and_load_through_the_hub_mixin(tmp_path):
+    model = randomised(CONFIGURATIONS['embedded'])
+    rgb, depth = scene()
+    model.save_pretrained(tmp_path / 'full')
+    loaded = DepthSR.from_pretrained(tmp_path / 'full')
+    assert loaded.config == model.config
+    with torch.inference_mode():
+        assert torch.equal(loaded(rgb, depth).depth, model(rgb, depth).depth)
+    model.save(tmp_path / 'half', metadata={'git': 'abc'})
+    assert (tmp_path / 'half' / WEIGHTS_FILE).stat().st_size < 6e6
+    with safe_open(tmp_path / 'half' / WEIGHTS_FILE, 'pt') as file:
+        assert file.metadata()['git'] == 'abc'
+        assert json.loads(file.metadata()['config'])['name'] == 'embedded'
+    DepthSR.from_pretrained(tmp_path / 'half')
+
+
+def test_damaged_weights_are_named(tmp_path):
+    model = DepthSR(SMALL)
+    model.save(tmp_path)
+    weights = tmp_path / WEIGHTS_FILE
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=WEIGHTS_FILE):
+        DepthSR.from_pretrained(tmp_path)
+    weights.write_bytes(content)
+    config = json.loads((tmp_path / CONFIG_FILE).read_text())
+    (tmp_path / CONFIG_FILE).write_text(json.dumps({**config, 'version': 99}))
+    with pytest.raises(ValueError, match='99'):
+        DepthSR.from_pretrained(tmp_path)
+    config['fusion']['widths'] = [8, 8, 12, 24]
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config))
+    with pytest.raises(ValueError, match='does not fit'):
+        DepthSR.from_pretrained(tmp_path)
+    weights.unlink()
+    with pytest.raises(FileNotFoundError, match=WEIGHTS_FILE):
+        DepthSR.from_pretrained(tmp_path)
+
+
+def test_pickled_weights_are_not_read(tmp_path):
+    DepthSR(SMALL).save(tmp_path)
+    (tmp_path / WEIGHTS_FILE).unlink()
+    torch.save(DepthSR(SMALL).state_dict(), tmp_path / 'pytorch_model.bin')
+    with pytest.raises(FileNotFoundError, match=WEIGHTS_FILE):
+        DepthSR.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    'values', [{'stem': 3}, {'widths': (8, 8)}, {'decoder_blocks': (1, 1, 0, 1)}]
+)
+def test_impossible_configurations_are_refused(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        FusionUNetConfig(**values)

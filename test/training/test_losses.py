@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+import math
+
+import pytest
+import torch
+
+from depth_sr_ros.training.losses import (
+    confidence_loss,
+    edge_loss,
+    fusion_loss,
+    guide_loss,
+    masked_mean,
+    sobel,
+)
+
+
+def ramp(slope=0.1, size=16):
+    return (1.0 + slope * torch.arange(size).float()).expand(1, 1, size, size).clone()
+
+
+def test_sobel_of_a_ramp_is_its_slope():
+    derivative = sobel(ramp(0.1))
+    assert torch.allclose(derivative[:, 0], torch.full((1, 14, 14), 0.1), atol=1e-6)
+    assert torch.allclose(derivative[:, 1], torch.zeros(1, 14, 14), atol=1e-6)
+
+
+def test_seed_loss_is_l1_plus_sobel_of_depth_over_300():
+    truth = ramp(3.0)
+    predicted = truth + 6.0
+    loss = fusion_loss(predicted, truth, space='linear_300')
+    assert loss.item() == pytest.approx(6.0 / 300)
+    predicted = ramp(6.0)
+    expected = (predicted - truth).abs().mean() / 300 + 0.5 * 3.0 / 300
+    assert fusion_loss(predicted, truth, space='linear_300').item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
+    # The truth is clipped to 300.
+    far = torch.full((1, 1, 8, 8), 900.0)
+    assert fusion_loss(torch.full_like(far, 300.0), far, space='linear_300').item() == 0
+
+
+def test_log_loss_weighs_every_range_the_same():
+    truth = ramp()
+    near = fusion_loss(truth * 1.1, truth, space='log', scales=2)
+    far = fusion_loss(truth * 55.0, truth * 50.0, space='log', scales=2)
+    assert near.item() == pytest.approx(math.log(1.1), rel=1e-4)
+    assert near.item() == pytest.approx(far.item(), rel=1e-4)
+
+
+def test_unknown_truth_has_no_say():
+    truth = ramp()
+    predicted = (truth + 0.1).requires_grad_()
+    with torch.no_grad():
+        holes = truth.clone()
+        holes[..., 5:8, 5:8] = 0
+        wild = predicted.detach().clone()
+        wild[..., 5:8, 5:8] = 1e6
+    for space in ('log', 'linear_300'):
+        one = fusion_loss(predicted.detach(), holes, space=space, scales=2)
+        other = fusion_loss(wild, holes, space=space, scales=2)
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize('space', ['log', 'linear_300'])
+def test_batches_without_valid_truth_survive(space):
+    predicted = torch.ones(2, 1, 16, 16, requires_grad=True)
+    truth = torch.zeros(2, 1, 16, 16)
+    logit = torch.zeros(2, 1, 16, 16, requires_grad=True)
+    loss = (
+        fusion_loss(predicted, truth, space=space, scales=3)
+        + confidence_loss(logit, predicted, truth)
+        + guide_loss(predicted, truth)
+    )
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(predicted.grad, torch.zeros_like(predicted))
+
+
+def test_unknown_space_is_quoted():
+    with pytest.raises(ValueError, match='cubic'):
+        fusion_loss(ramp(), ramp(), space='cubic')
+
+
+def test_confidence_is_lowest_where_it_is_right_about_the_error():
+    truth = torch.full((1, 1, 8, 8), 2.0)
+    predicted = truth.clone()
+    predicted[..., :4] *= 1.06
+    right = torch.where(predicted == truth, 8.0, -8.0)
+    assert confidence_loss(right, predicted, truth) < 0.01
+    assert confidence_loss(-right, predicted, truth) > 7
+
+
+def test_guide_loss_ignores_scale_and_shift():
+    truth = ramp(0.2) + torch.rand(1, 1, 16, 16)
+    inverse = 1.0 / truth
+    assert guide_loss(3.0 * inverse + 7.0, truth).item() < 1e-4
+    assert guide_loss(-inverse, truth).item() > 0.5
+
+
+def test_masked_mean_and_edges_of_nothing_are_zero():
+    values = torch.full((1, 1, 4, 4), torch.nan)
+    assert masked_mean(values, torch.zeros(1, 1, 4, 4, dtype=torch.bool)) == 0
+    assert edge_loss(ramp(), ramp(), torch.zeros(1, 1, 16, 16, dtype=torch.bool), 2) == 0

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+import torch
+
+from depth_sr_ros.data.rgbd_folder import RGBDFolder
+from depth_sr_ros.training.config import GuideMixture, SourceConfig, TrainingConfig
+from depth_sr_ros.training.samples import (
+    FusionSamples,
+    FusionValidation,
+    GuideSamples,
+    StepSampler,
+    build_frames,
+    collate,
+    make_sample,
+)
+
+CONFIG = TrainingConfig(steps=1, crop=64, crops_per_frame=2, validation_crop=(96, 96))
+
+
+def test_samples_are_deterministic_and_differ(frames_folder):
+    dataset = FusionSamples(RGBDFolder(frames_folder), CONFIG)
+    again = FusionSamples(RGBDFolder(frames_folder), CONFIG)
+    # Any order of access gives the same samples: training resumes where it stopped.
+    later = again[17]
+    for one, other in zip(dataset[17], later, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not torch.equal(dataset[3][0]['rgb'], dataset[4][0]['rgb'])
+
+
+def test_batches_have_the_shapes_the_model_takes(frames_folder):
+    dataset = FusionSamples(RGBDFolder(frames_folder), CONFIG)
+    batch = collate([dataset[0], dataset[1]])
+    assert batch['rgb'].shape == (4, 3, 64, 64)
+    for name in ('truth', 'interpolated', 'lower', 'upper', 'validity', 'relative'):
+        assert batch[name].shape == (4, 1, 64, 64), name
+        assert torch.isfinite(batch[name]).all()
+    assert (batch['lower'] <= batch['upper']).all()
+    assert (batch['interpolated'] > 0).all()
+    assert batch['median'].shape == (4, 1, 1, 1)
+
+
+def test_every_epoch_sees_every_frame_once(frames_folder):
+    dataset = FusionSamples(RGBDFolder(frames_folder), CONFIG)
+    names = [dataset._frame(index).name for index in range(12)]
+    assert sorted(names[:6]) == sorted(names[6:]) == sorted(dataset.frames.names)
+
+
+@pytest.mark.parametrize('share', ['none', 'imitated'])
+def test_guides_follow_their_shares(frames_folder, share):
+    shares = {name: float(name == share) for name in ('none', 'small', 'imitated')}
+    config = TrainingConfig(steps=1, crop=64, guides=GuideMixture(**shares))
+    dataset = FusionSamples(RGBDFolder(frames_folder), config)
+    used = [bool(dataset[index][0]['relative'].any()) for index in range(6)]
+    assert all(used) if share == 'imitated' else not any(used)
+
+
+def test_a_crop_without_any_measurement_teaches_nothing():
+    rgb, truth = np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), np.float32)
+    sample = make_sample(rgb, truth, np.zeros((4, 4), np.float32), None)
+    assert not sample['truth'].any()
+    assert torch.isfinite(sample['interpolated']).all()
+
+
+def test_validation_is_the_same_every_time(validation_folder):
+    one, other = (FusionValidation(RGBDFolder(validation_folder), CONFIG) for _ in range(2))
+    assert len(one) == 2 * len(one.degradations)
+    for index in (0, 7, len(one) - 1):
+        a, b = one[index], other[index]
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    assert one[0]['kind'] == 0
+    assert one[len(one) - 1]['kind'] == len(one.degradations) - 1
+
+
+def test_guide_samples_are_whole_frames_at_its_input_size(frames_folder):
+    sample = GuideSamples(RGBDFolder(frames_folder), CONFIG, (56, 84))[3]
+    assert sample['rgb'].shape == (3, 56, 84)
+    assert sample['truth'].shape == (1, 56, 84)
+
+
+def test_sampler_goes_on_where_it_stopped_and_shares_between_processes():
+    assert list(StepSampler(4, 10)) == [4, 5, 6, 7, 8, 9]
+    shares = [list(StepSampler(4, 10, rank, 2)) for rank in range(2)]
+    assert sorted(shares[0] + shares[1]) == [4, 5, 6, 7, 8, 9]
+
+
+def test_sources_name_what_is_missing(tmp_path):
+    with pytest.raises(ValueError, match='path'):
+        build_frames(SourceConfig(), validation=False)
+    with pytest.raises((ValueError, OSError), match='nowhere'):
+        build_frames(SourceConfig(path=str(tmp_path / 'nowhere')), validation=False)
+    with pytest.raises(ValueError, match='video'):
+        SourceConfig(type='video')
+
+
+def test_empty_sources_are_refused():
+    with pytest.raises(ValueError, match='no frames'):
+        FusionSamples([], CONFIG)

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training for real, on six small frames."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from depth_sr_ros.data.rgbd_folder import RGBDFolder
+from depth_sr_ros.model.config import DepthSRConfig, FusionUNetConfig
+from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR
+from depth_sr_ros.training.config import TrainingConfig, load_config, shipped_configs
+from depth_sr_ros.training.module import FusionTraining, rate_factor
+from depth_sr_ros.training.samples import FusionSamples, collate
+
+TINY = DepthSRConfig(
+    fusion=FusionUNetConfig(stem=2, widths=(16, 16, 24, 32), training_size=64), name='tiny'
+)
+OPTIONS = (
+    'steps=6', 'crop=64', 'batch_size=2', 'crops_per_frame=1', 'workers=0', 'validation_frames=1',
+    'validation_crop=[64,64]', 'guides={none: 0.5, small: 0.0, imitated: 0.5}', 'ema_decay=0.5',
+    'schedule=constant',
+)  # fmt: skip
+
+
+@pytest.fixture
+def initial_weights(tmp_path):
+    DepthSR(TINY).save(tmp_path / 'initial')
+    return tmp_path / 'initial'
+
+
+def command(out, frames_folder, validation_folder, initial_weights, *more):
+    options = [
+        *OPTIONS,
+        f'initial_weights={json.dumps(str(initial_weights))}',
+        f'train.path={json.dumps(str(frames_folder))}',
+        f'validation.path={json.dumps(str(validation_folder))}',
+        *(option for option in more if not option.startswith('--')),
+    ]
+    arguments = [f'--set={option}' for option in options]
+    flags = [option for option in more if option.startswith('--')]
+    return [
+        sys.executable, '-m', 'depth_sr_ros.cli', 'train', 'embedded', '--out', str(out),
+        '--accelerator=cpu', *([] if any('devices' in flag for flag in flags) else ['--devices=1']),
+        *arguments, *flags,
+    ]  # fmt: skip
+
+
+def run(arguments):
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    return subprocess.run(
+        arguments, capture_output=True, text=True, env=environment, timeout=240, check=False
+    )
+
+
+def test_four_samples_can_be_learnt_by_heart(frames_folder):
+    torch.manual_seed(0)
+    config = TrainingConfig(
+        steps=150, crop=64, degradation='scale=8', learning_rate=4e-3, schedule='cosine',
+        warmup_steps=10, confidence_weight=0.02,
+    )  # fmt: skip
+    samples = FusionSamples(RGBDFolder(frames_folder), config)
+    batch = collate([samples[index] for index in range(4)])
+    module = FusionTraining(DepthSR(TINY), config, 150, ['scale=8'])
+    module.log = lambda *_, **__: None
+    made = module.configure_optimizers()
+    optimizer, schedule = made['optimizer'], made['lr_scheduler']['scheduler']
+    for _ in range(150):
+        optimizer.zero_grad()
+        module.training_step(batch, 0).backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    with torch.inference_mode():
+        output = module(batch)
+    truth = batch['truth']
+
+    def rmse(depth):
+        return (depth - truth)[truth > 0].square().mean().sqrt().item()
+
+    assert rmse(output.depth) < 0.35 * rmse(output.interpolated)
+
+
+def test_training_writes_resumes_and_says_where_weights_come_from(
+    tmp_path, frames_folder, validation_folder, initial_weights
+):
+    out = tmp_path / 'out'
+    first = run(command(out, frames_folder, validation_folder, initial_weights, 'steps=4'))
+    assert first.returncode == 0, first.stderr
+    assert (out / 'last.ckpt').is_file()
+    with safe_open(out / 'best' / WEIGHTS_FILE, 'pt') as file:
+        metadata = file.metadata()
+    assert metadata['git']
+    assert json.loads(metadata['training_config'])['crop'] == 64
+    DepthSR.from_pretrained(out / 'best')
+    records = (out / 'validation.jsonl').read_text().splitlines()
+    assert json.loads(records[-1])['step'] == 4
+    assert 'ratio/x8' in json.loads(records[-1])
+    assert list((out / 'tensorboard').glob('events*'))
+
+    second = run(command(out, frames_folder, validation_folder, initial_weights, 'steps=7'))
+    assert second.returncode == 0, second.stderr
+    assert 'at step 4' in second.stdout
+    assert json.loads((out / 'validation.jsonl').read_text().splitlines()[-1])['step'] == 7
+
+
+def test_a_killed_run_loses_only_what_came_after_its_last_checkpoint(
+    tmp_path, frames_folder, validation_folder, initial_weights
+):
+    out = tmp_path / 'out'
+    arguments = command(
+        out, frames_folder, validation_folder, initial_weights,
+        'steps=100000', 'validate_every_minutes=0.02',
+    )  # fmt: skip
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    process = subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 180
+        while not (out / 'last.ckpt').is_file() and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.2)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    step = torch.load(out / 'last.ckpt', weights_only=True)['global_step']
+    assert step > 0
+    resumed = run(
+        command(
+            out, frames_folder, validation_folder, initial_weights, f'steps={step + 2}',
+        )
+    )  # fmt: skip
+    assert resumed.returncode == 0, resumed.stderr
+    assert f'at step {step}' in resumed.stdout
+
+
+def test_two_processes_train_together(tmp_path, frames_folder, validation_folder, initial_weights):
+    out = tmp_path / 'out'
+    done = run(
+        command(
+            out, frames_folder, validation_folder, initial_weights, 'steps=3',
+            '--devices=2', '--strategy=ddp',
+        )
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    DepthSR.from_pretrained(out / 'best')
+    # Each step consumed the batches of both.
+    assert torch.load(out / 'last.ckpt', weights_only=True)['global_step'] == 3
+
+
+def test_what_cannot_be_written_does_not_end_the_training(
+    tmp_path, frames_folder, validation_folder, initial_weights
+):
+    out = tmp_path / 'out'
+    out.mkdir()
+    # Where the folder of the weights should be stands a file, as unwritable as a full disk.
+    (out / 'best').write_text('')
+    done = run(command(out, frames_folder, validation_folder, initial_weights, 'steps=2'))
+    assert done.returncode == 0, done.stderr
+    assert 'could not be written' in done.stderr
+    assert (out / 'last.ckpt').is_file()
+
+
+def test_truncated_checkpoint_is_named(tmp_path, frames_folder, validation_folder, initial_weights):
+    out = tmp_path / 'out'
+    out.mkdir()
+    (out / 'last.ckpt').write_bytes(b'PK\x03\x04 nothing more')
+    done = run(command(out, frames_folder, validation_folder, initial_weights))
+    assert done.returncode == 2
+    assert 'last.ckpt' in done.stderr
+
+
+def test_preview_is_a_picture_of_64_samples(tmp_path, frames_folder, validation_folder):
+    done = run(
+        [
+            sys.executable, '-m', 'depth_sr_ros.cli', 'train', 'embedded', '--preview',
+            '--out', str(tmp_path), '--train', str(frames_folder), '--set=crop=64',
+            '--set=workers=0',
+        ]
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    picture = cv2.imread(str(tmp_path / 'preview.png'))
+    assert picture.shape == (32 * 160, 2 * 5 * 160 + 8, 3)
+    assert picture.std() > 20
+
+
+def test_guide_training_writes_weights_that_the_fusion_starts_from(
+    tmp_path, frames_folder, validation_folder
+):
+    arguments = [
+        sys.executable, '-m', 'depth_sr_ros.cli', 'train', 'guide', '--out', str(tmp_path / 'g'),
+        '--train', str(frames_folder), '--validation', str(validation_folder),
+        '--accelerator=cpu', '--devices=1', '--set=steps=1', '--set=batch_size=1',
+        '--set=workers=0', '--set=validation_frames=1',
+    ]  # fmt: skip
+    done = run(arguments)
+    assert done.returncode == 0, done.stderr
+    model = DepthSR.from_pretrained(tmp_path / 'g' / 'best')
+    assert model.relative_depth is not None
+
+
+def test_shipped_configurations_can_be_read():
+    assert set(shipped_configs()) == {'seed', 'embedded', 'base', 'guide'}
+    for name in shipped_configs():
+        load_config(name)
+    seed = load_config('seed')
+    assert (seed.batch_size, seed.epochs) == (8, 500)
+    assert (seed.learning_rate, seed.guide_learning_rate) == (2e-4, 2e-6)
+    assert seed.loss_space == 'linear_300'
+    assert seed.joint_guide
+
+
+@pytest.mark.parametrize(
+    ('override', 'words'),
+    [
+        ('stepz=3', 'stepz'),
+        ('steps=0', 'exactly one'),
+        ('batch_size=0', 'batch_size is 0'),
+        ('guides={none: 0.9, small: 0.9, imitated: 0.0}', '1.8'),
+        ('schedule=linear', 'linear'),
+        ('steps', 'KEY=VALUE'),
+    ],
+)
+def test_wrong_configurations_are_quoted(override, words):
+    with pytest.raises(ValueError, match=words):
+        load_config('embedded', [override])
+
+
+def test_unknown_configuration_names_the_known_ones():
+    with pytest.raises(FileNotFoundError, match='embedded'):
+        load_config('unheard_of')
+
+
+def test_schedule_warms_up_and_cools_down():
+    config = TrainingConfig(steps=1000, schedule='cosine', warmup_steps=100)
+    factors = [rate_factor(config, 1000, step) for step in range(1000)]
+    assert factors[0] == pytest.approx(0.01)
+    assert max(factors) == pytest.approx(1.0)
+    assert factors[-1] == pytest.approx(0.02, abs=0.001)
+    assert np.argmax(factors) in (99, 100)
