@@ -383,6 +383,8 @@ class NearestPairing:
 
     def _forget_passed_depth(self) -> None:
         """Drop every depth that has another one between itself and all frames to come."""
+        if self._rgb_is_behind_jump:
+            return  # the frames to come will be older than those decided
         oldest = self._rgb[0].stamp_ns if self._rgb else self._decided_ns
         depth = self._depth
         while len(depth) > 1 and depth[1].stamp_ns <= oldest:

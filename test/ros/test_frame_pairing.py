@@ -281,6 +281,17 @@ class TestClockJump:
         assert pairing.counts.from_before_jump == 1
         assert pairing.counts.clock_jumps == 1
 
+    def test_depth_that_jumps_first_is_kept_until_rgb_follows(self):
+        pairing = pairing_ms()
+        pairing.add_depth(START + 5000 * MS, 'old', 0)
+        pairing.add_rgb(START + 5000 * MS, 'old', 1)
+        for index in range(4):
+            pairing.add_depth(START + 30 * index * MS, index, 10 + index)
+        assert pairing.add_rgb(START + 5033 * MS, 'left over', 20) == []
+        pairs = pairing.add_rgb(START + 31 * MS, 'new', 21)
+        assert [(pair.rgb, pair.depth) for pair in pairs] == [('new', 1)]
+        assert pairing.counts.clock_jumps == 1
+
     def test_what_waits_at_the_jump_still_gets_the_best_of_what_is_there(self):
         pairing = pairing_ms()
         pairing.add_depth(START + 5000 * MS, 'old', 0)
@@ -425,7 +436,8 @@ def rough_streams(draw):
     bursts_ms = draw(st.sampled_from([0, 0, 50, 150]))
     drop_outs = draw(st.sampled_from([0.0, 0.1, 0.5]))
     duplicates = draw(st.sampled_from([0.0, 0.1]))
-    pace = draw(st.sampled_from([0.2, 1.0, 1.0, 4.0]))
+    # Faster, a message late by 80 ms would look like a clock that jumped.
+    pace = draw(st.sampled_from([0.2, 1.0, 1.0] if reorder else [0.2, 1.0, 4.0]))
     lap_ms = draw(st.integers(2500, 4000))
     events = []
     for topic in ('rgb', 'depth'):
@@ -496,7 +508,7 @@ def test_whatever_comes_pairs_are_sound(streams, slop_ns, hold_ns, queue_size):
         for event in rgb:
             in_time = event.arrival_ns + pairing.max_wait_ns
             assert event.stamp_ns in out or not any(
-                abs(d.stamp_ns - event.stamp_ns) <= slop_ns and d.arrival_ns <= in_time
+                abs(d.stamp_ns - event.stamp_ns) <= slop_ns and d.arrival_ns < in_time
                 for d in depth
             ), 'a frame that had a partner was lost'
 
