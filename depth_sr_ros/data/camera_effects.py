@@ -31,7 +31,7 @@ def photograph(linear: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _illumination(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Draw shading of the image plane, float32 (H, W, 1): gradients, cast shadows, light patches."""
+    """Draw gradients, shadows and patches of light in the image plane, float32 (H, W, 1)."""
     height, width = size
     shade = np.ones((height // 2, width // 2), np.float32)
     if rng.random() < 0.4:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import functools
+import lzma
 import os
 import zipfile
-import zlib
 from importlib import resources
 
 import cv2
@@ -26,9 +26,9 @@ class DemoClip:
     Attributes: size (width, height); intrinsics float64 (3, 3), pixels, centres at whole numbers;
     frame_rate in Hz.
 
-    The truth is stored as what it is: every visible triangle is a plane, and a plane's inverse
-    depth is linear in the pixel's coordinates. So a frame is a map of plane numbers and three
-    coefficients for each, which is exact and small.
+    The truth is stored as what it is: everything seen is a piece of a plane, and a plane's inverse
+    depth is linear in the pixel's coordinates. So a frame is a map of which plane each pixel
+    shows, which is exact and small.
 
     Raises FileNotFoundError, and ValueError where the file is not a clip.
     """
@@ -50,8 +50,9 @@ class DemoClip:
             try:
                 self._rgb = _unpack(data['rgb'], data['rgb_ends'])
                 self._labels = _unpack(data['labels'], data['labels_ends'])
-                self._planes = np.split(data['planes'], data['planes_ends'][:-1])
-                self._poses = data['poses']
+                self._seen = _unpack(data['seen'], data['seen_ends'])
+                self._planes = data['planes'].astype(np.float64)
+                self._poses = data['poses'].astype(np.float64)
                 self.intrinsics = data['intrinsics'].astype(np.float64)
                 self.frame_rate = float(data['frame_rate'])
                 width, height = data['size']
@@ -71,25 +72,39 @@ class DemoClip:
         """Decode the depth of frame `index`: float32 (H, W), metres along the optical axis."""
         stored = self._stored(index)
         width, height = self.size
-        rows = np.frombuffer(zlib.decompress(self._labels[stored]), np.uint16)
+        rows = np.frombuffer(lzma.decompress(self._labels[stored]), '<u2')
         labels = np.bitwise_xor.accumulate(rows.reshape(height, width), axis=0)
-        a, b, c = self._planes[stored].T[:, labels]
+        planes = self._planes[self._seen[stored]]
+        linear = inverse_depth_planes(planes, self._poses[stored], self.intrinsics)
+        a, b, c = linear.astype(np.float32).T
         u, v = _pixels(self.size)
-        return (1 / (a * u + b * v + c)).astype(np.float32)
+        return 1 / (a[labels] * u + b[labels] * v + c[labels])
 
     def camera_to_world(self, index: int) -> np.ndarray:
         """Pose of frame `index`'s optical frame (x right, y down, z ahead), float64 (4, 4)."""
-        return self._poses[self._stored(index)].astype(np.float64)
+        return self._poses[self._stored(index)].copy()
 
     def _stored(self, index: int) -> int:
         index = range(len(self))[index]
         return min(index, len(self) - index)
 
 
+def inverse_depth_planes(
+    planes: np.ndarray, camera_to_world: np.ndarray, intrinsics: np.ndarray
+) -> np.ndarray:
+    """Coefficients of 1 / depth in (u, v, 1), (n, 3), of world planes (n, 4): n . x + d = 0.
+
+    A point at depth z on pixel p is x = R K^-1 p z + t, hence 1 / z = -n . R K^-1 p / (n . t + d).
+    """
+    normals, offsets = planes[:, :3], planes[:, 3]
+    rotation, eye = camera_to_world[:3, :3], camera_to_world[:3, 3]
+    return -(normals @ rotation @ np.linalg.inv(intrinsics)) / (normals @ eye + offsets)[:, None]
+
+
 @functools.lru_cache(maxsize=2)
 def _pixels(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     width, height = size
-    return np.arange(width, dtype=np.float64)[None], np.arange(height, dtype=np.float64)[:, None]
+    return np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
 
 
 def _unpack(data: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:

@@ -119,11 +119,7 @@ class SceneBuilder:
         if self.materials and (full or rng.random() < self.sameness):
             return self.materials[int(rng.integers(len(self.materials)))]
         if rng.random() < plain:
-            texture = np.clip(
-                rng.uniform(30, 245, 3) * rng.uniform(0.3, 1) + rng.normal(0, 2, (64, 64, 1)),
-                0,
-                255,
-            ).astype(np.uint8)
+            texture = self.textures.plain(rng)
         else:
             texture = self.textures.surface(rng)
         size = scale * rng.uniform(0.5, 1.6)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from depth_sr_ros.data.scene_builder import SceneBuilder
+from depth_sr_ros.data.scene_builder import Material, SceneBuilder
 from depth_sr_ros.data.scene_mesh import (
     box,
     cylinder,
@@ -196,13 +196,13 @@ def lamp(builder: SceneBuilder, rng: np.random.Generator) -> float:
     return radius
 
 
-def plant(builder: SceneBuilder, rng: np.random.Generator) -> float:
+def plant(builder: SceneBuilder, rng: np.random.Generator, green: Material | None = None) -> float:
     """Build a plant: a pot, thin stems, curved leaves."""
     pot_r, pot_h = rng.uniform(0.06, 0.22), rng.uniform(0.1, 0.4)
     height, spread = rng.uniform(0.2, 1.5), rng.uniform(0.15, 0.6)
     pot = lathe(np.array([[0, 0], [pot_r * 0.7, 0], [pot_r, pot_h], [pot_r * 0.85, pot_h - 0.02]]))
     builder.add(pot, builder.material(0.3))
-    green = builder.material(0.2, plain=0.4)
+    green = green or builder.material(0.2, plain=0.4)
     leaf_length, leaf_width = rng.uniform(0.08, 0.35), rng.uniform(0.015, 0.1)
     for _ in range(int(rng.integers(4, 14))):
         angle, reach = rng.uniform(0, 2 * np.pi), spread * np.sqrt(rng.random())

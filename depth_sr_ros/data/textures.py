@@ -95,6 +95,11 @@ class TextureLibrary:
                 return _vary_colour(image, rng)
         return procedural_texture(rng)
 
+    def plain(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw one colour with a faint grain."""
+        grain = 1 + rng.uniform(0, 0.03) * fractal_noise(rng, 64, 4)
+        return np.clip(random_colour(rng) * grain[..., None], 0, 255).astype(np.uint8)
+
     def picture(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a printed picture: a photograph, a sign, a page of text."""
         if self.pictures and rng.random() < 0.8:
@@ -159,7 +164,7 @@ def _vary_colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def random_colour(rng: np.random.Generator) -> np.ndarray:
     """Draw a surface colour, float (3,) in [0, 255]; most real surfaces are not saturated."""
     grey = rng.uniform(30, 240)
-    return np.clip(grey + rng.normal(0, 1, 3) * rng.choice([4, 20, 60]), 5, 250)
+    return np.clip(grey + rng.normal(0, 1, 3) * rng.choice([4, 15, 50]), 5, 250)
 
 
 def fractal_noise(rng: np.random.Generator, size: int, octaves: int = 5) -> np.ndarray:
