@@ -16,6 +16,8 @@ REQUIRES = [
     'safetensors>=0.4.3',
     'PyYAML',
     'tqdm',
+    'matplotlib',
+    'scipy',
 ]
 EXTRAS = {
     # cv2 and rclpy come from ROS where ROS is installed; these two are for machines without it.
@@ -37,7 +39,6 @@ EXTRAS = {
         'tensorboard',
         'mujoco>=3.3',
         'OpenEXR>=3.3',
-        'scipy',
     ],
     'bag': ['rosbags>=0.10'],
     'export': ['onnx>=1.17', 'onnxruntime>=1.20'],
