@@ -56,6 +56,11 @@ class _Training(pl.LightningModule):
         super().__init__()
         self.config = config
         self.total_steps = total_steps
+        # Lightning's own count reads 0 while validating after the end of training.
+        self.trained_steps = 0
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.trained_steps = self.trainer.global_step
 
     def groups(self) -> list[dict[str, Any]]:
         """Parameters with their learning rates."""

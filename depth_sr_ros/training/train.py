@@ -125,7 +125,7 @@ def cache_guide(model: DepthSR, frames: Sequence[RGBDFrame], folder: Path) -> Pa
     for index in tqdm(range(len(frames)), desc='guide', unit='frame'):
         # The name is known without reading the frame where the frames are files.
         names = getattr(frames, 'names', None)
-        if names is not None and (folder / f"{names[index]}.npy").is_file():
+        if names is not None and (folder / f'{names[index]}.npy').is_file():
             continue
         frame = frames[index]
         with torch.inference_mode():
@@ -166,51 +166,58 @@ def write_preview(config: TrainingConfig, out: Path) -> int:
 def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minutes: float | None):
     import datetime
 
-    import lightning.pytorch as pl
     from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
     from lightning.pytorch.callbacks.timer import Timer
 
-    class WeightExport(pl.Callback):
-        """Write safetensors whenever the validation score is the best so far."""
+    class AveragedWeights(EMAWeightAveraging):
+        """Average the weights, and write safetensors whenever they validate best.
+
+        The parent puts the averaged weights aside before the module has logged its score: here
+        they stay until after it, so that what is written is what was scored.
+        """
 
         def __init__(self) -> None:
+            super().__init__(decay=config.ema_decay)
             self.best = float('inf')
 
         def state_dict(self) -> dict[str, Any]:
-            return {'best': self.best}
+            return {**super().state_dict(), 'best': self.best}
 
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            super().load_state_dict(state_dict)
             self.best = state_dict['best']
 
-        def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-            score = trainer.callback_metrics.get('score')
-            if trainer.sanity_checking or score is None:
+        def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            pass
+
+        def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            self.export(trainer, pl_module)
+            super().on_validation_epoch_end(trainer, pl_module)
+
+        def export(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+            score = float(trainer.callback_metrics['score'])
+            improved = score < self.best
+            self.best = min(score, self.best)
+            if not trainer.is_global_zero:
                 return
-            improved = float(score) < self.best
-            if trainer.is_global_zero:
-                record = {
-                    name: round(float(value), 5) for name, value in trainer.callback_metrics.items()
-                }
-                record = {'step': trainer.global_step, 'time': round(time.time()), **record}
+            record = {
+                name: round(float(value), 5) for name, value in trainer.callback_metrics.items()
+            }
+            record = {'step': module.trained_steps, 'time': round(time.time()), **record}
+            try:
                 with open(out / 'validation.jsonl', 'a') as file:
                     file.write(json.dumps(record) + '\n')
-            if not improved:
-                return
-            self.best = float(score)
-            if trainer.is_global_zero:
-                header = {
-                    **metadata,
-                    'score': f'{self.best:.5f}',
-                    'step': str(trainer.global_step),
-                }
-                try:
-                    self.write(module, header)
-                except OSError as error:
-                    print(
-                        f'{out / "best"}: the weights could not be written ({error}); '
-                        'training goes on, the former ones are kept',
-                        file=sys.stderr,
+                if improved:
+                    self.write(
+                        module,
+                        {**metadata, 'score': f'{score:.5f}', 'step': str(module.trained_steps)},
                     )
+            except OSError as error:
+                print(
+                    f'{out / "best"}: the weights could not be written ({error}); '
+                    'training goes on, the former ones are kept',
+                    file=sys.stderr,
+                )
 
         def write(self, module: Any, header: dict[str, str]) -> None:
             if config.task == 'guide':
@@ -238,8 +245,7 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
                 )
 
     callbacks: list[pl.Callback] = [
-        EMAWeightAveraging(decay=config.ema_decay),
-        WeightExport(),
+        AveragedWeights(),
         Checkpoint(
             dirpath=out,
             filename='last',
