@@ -53,7 +53,7 @@ class Situation:
     nearest_gap_ms: float | None = None
     slop_ms: float = 0.0
     drops: Mapping[str, tuple[int, str]] = field(default_factory=dict)
-    profile_path: str = 'config/fastdds_images.xml'
+    profile_advice: str = 'export FASTDDS_DEFAULT_PROFILES_FILE=config/fastdds_images.xml'
     middleware: str = 'rmw_fastrtps_cpp'
     node_name: str = '/sr_node'
 
@@ -73,8 +73,8 @@ def diagnose(situation: Situation) -> Diagnosis:
     for images in (situation.rgb, situation.depth):
         if not images.recent:
             return _no_input(images, situation)
-    if not situation.paired and not _dropped_frames(situation, after_pairing=True):
-        return _nothing_pairs(situation)
+    if not situation.paired and not set(situation.drops) - {'no partner'}:
+        return Diagnosis(Level.ERROR, 'no partner', f'no output: {_gap_sentence(situation)}')
     worst = _most_frequent_drop(situation)
     if worst is None:
         return Diagnosis(Level.WARN, 'busy', 'the first frame is still being processed')
@@ -122,9 +122,8 @@ def _no_input(images: InputSituation, situation: Situation) -> Diagnosis:
     advice = 'check that it is running and that its messages are of the type we subscribe to'
     if 'fastrtps' in situation.middleware:
         advice = (
-            "large images need this profile in the camera driver's environment too: "
-            f'export FASTDDS_DEFAULT_PROFILES_FILE={situation.profile_path} (and the same as '
-            'FASTRTPS_DEFAULT_PROFILES_FILE for older distributions), then restart the driver'
+            'large images need the same profile on the side of the camera driver: '
+            f'`{situation.profile_advice}` in its environment, then restart it'
         )
         size = shared_memory_size()
         if size is not None and size < _SMALL_SHARED_MEMORY:
@@ -137,10 +136,6 @@ def _no_input(images: InputSituation, situation: Situation) -> Diagnosis:
     )
 
 
-def _nothing_pairs(situation: Situation) -> Diagnosis:
-    return Diagnosis(Level.ERROR, 'no partner', f'no output: {_gap_sentence(situation)}')
-
-
 def _gap_sentence(situation: Situation) -> str:
     if situation.nearest_gap_ms is None:
         return 'RGB and depth arrive, but no RGB frame has met a depth frame yet'
@@ -151,14 +146,6 @@ def _gap_sentence(situation: Situation) -> str:
     if situation.nearest_gap_ms > 1000:
         return f"{sentence}: the two drivers' clocks differ; synchronise them or use one clock"
     return f'{sentence}: synchronise the cameras, or raise slop or depth_hold'
-
-
-def _dropped_frames(situation: Situation, after_pairing: bool) -> int:
-    return sum(
-        number
-        for cause, (number, _) in situation.drops.items()
-        if not after_pairing or cause not in ('no partner',)
-    )
 
 
 def _most_frequent_drop(situation: Situation) -> tuple[str, int, str] | None:

@@ -23,7 +23,17 @@ DROP_CAUSES = (
     'no valid depth',
     'pipeline error',
 )
-STAGES = ('pair', 'wait', 'decode', 'pipeline', 'encode', 'publish', 'total', 'stamp age')
+STAGES = (
+    'pair',  # in the executor, per message
+    'wait',  # from arrival to the worker
+    'decode',
+    'pipeline',
+    'encode',
+    'publish',
+    'extras',  # camera_info and what is published only while somebody subscribes
+    'total',  # from arrival to the end of publish
+    'stamp age',  # from the RGB stamp to the end of publish, on the node's clock
+)
 
 _LEVELS = {
     Level.OK: DiagnosticStatus.OK,
@@ -116,6 +126,8 @@ class NodeDiagnostics:
             values[counter] = number
         for cause in DROP_CAUSES:
             values[f'dropped {cause}'] = counts.get(f'dropped {cause}', 0)
+        for cause, sentence in list(self._last_sentences.items()):
+            values[f'last {cause}'] = sentence
         for counter in counts:
             if counter.startswith(('received ', 'published ')):
                 values[f'rate {counter} [Hz]'] = f'{self.rate(counter):.2f}'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to one pair of messages: decode, run the pipeline, encode, publish."""
+"""What happens to one pair of messages: decode, run the pipeline, hand over to be published."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import cv2
+import numpy as np
+
 from depth_sr_ros.ros.diagnostics import NodeDiagnostics
 from depth_sr_ros.ros.frame_pairing import Pair
-from depth_sr_ros.ros.image_codec import ImageCodecError, decode_depth, decode_rgb
+from depth_sr_ros.ros.image_codec import ImageCodecError
+from depth_sr_ros.ros.input_formats import InputFormat
 from depth_sr_ros.ros.parameters import NodeParameters
 
 
@@ -18,6 +22,15 @@ class Arrival(NamedTuple):
 
     message: Any
     arrival_ns: int
+
+
+class DenseFrame(NamedTuple):
+    """What is published of one pair: everything at the size of the output."""
+
+    header: Any
+    rgb: np.ndarray
+    depth: np.ndarray
+    confidence: np.ndarray
 
 
 class FrameDroppedError(Exception):
@@ -34,7 +47,8 @@ class FrameProcessor:
 
     Args:
         pipeline: a DepthSRPipeline, or anything called and answering like one.
-        publish: called with (RGB header, DepthSRResult, values); publishes every output.
+        publish: called with (DenseFrame, values); publishes every output.
+        formats: of the RGB and the depth messages.
         parameters: returns the parameters that hold now.
         now_ns: the node's clock, for the age of stamps.
     """
@@ -42,13 +56,15 @@ class FrameProcessor:
     def __init__(
         self,
         pipeline: Any,
-        publish: Callable[[Any, Any, NodeParameters], None],
+        publish: Callable[[DenseFrame, NodeParameters], None],
+        formats: tuple[InputFormat, InputFormat],
         parameters: Callable[[], NodeParameters],
         diagnostics: NodeDiagnostics,
         now_ns: Callable[[], int],
     ) -> None:
         self._pipeline = pipeline
         self._publish = publish
+        self._rgb_format, self._depth_format = formats
         self._parameters = parameters
         self._diagnostics = diagnostics
         self._now_ns = now_ns
@@ -72,28 +88,50 @@ class FrameProcessor:
         decoded = time.monotonic_ns()
         result = self._run(rgb, depth)
         computed = time.monotonic_ns()
-        self._publish(rgb_message.header, result, parameters)
+        if parameters.min_confidence > 0:
+            result.depth[result.confidence < parameters.min_confidence] = 0
+        frame = DenseFrame(rgb_message.header, rgb, result.depth, result.confidence)
+        self._publish(frame, parameters)
         published = time.monotonic_ns()
         latency('decode', 1e-9 * (decoded - start))
         latency('pipeline', 1e-9 * (computed - decoded))
         latency('total', 1e-9 * (published - arrival_ns))
         latency('stamp age', 1e-9 * (self._now_ns() - pair.rgb_stamp_ns))
 
-    def _decode(self, pair: Pair, parameters: NodeParameters) -> tuple[Any, Any]:
+    def _decode(self, pair: Pair, parameters: NodeParameters) -> tuple[np.ndarray, np.ndarray]:
         topic = 'RGB'
         try:
-            rgb = decode_rgb(pair.rgb.message)
+            rgb = self._rgb_format.decode(pair.rgb.message, parameters)
             topic = 'depth'
-            depth = decode_depth(pair.depth.message, mono16_is_depth=parameters.mono16_is_depth)
+            depth = self._depth_format.decode(pair.depth.message, parameters)
         except ImageCodecError as error:
             raise FrameDroppedError('bad message', f'{topic} image: {error}') from error
+        if parameters.output_scale < 1:
+            rgb, depth = shrink(rgb, depth, parameters.output_scale)
         return rgb, depth
 
-    def _run(self, rgb: Any, depth: Any) -> Any:
+    def _run(self, rgb: np.ndarray, depth: np.ndarray) -> Any:
         try:
             return self._pipeline(rgb, depth)
         except ValueError as error:  # no measurement, or sizes that the pipeline does not take
-            cause = 'bad message' if depth.any() else 'no valid depth'
+            measured = np.any(np.isfinite(depth) & (depth > 0))
+            cause = 'bad message' if measured else 'no valid depth'
             raise FrameDroppedError(cause, str(error)) from error
         except Exception as error:
             raise FrameDroppedError('pipeline error', f'{type(error).__name__}: {error}') from error
+
+
+def shrink(rgb: np.ndarray, depth: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """RGB at `scale` of its size, and depth no larger than that.
+
+    Depth that is larger is sampled, not averaged: a mean over an edge is a distance at which
+    nothing is.
+    """
+    height, width = (max(round(side * scale), 1) for side in rgb.shape[:2])
+    rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    rows, columns = depth.shape
+    if rows > height or columns > width:
+        factor = min(height / rows, width / columns)
+        size = (max(int(columns * factor + 1e-9), 1), max(int(rows * factor + 1e-9), 1))
+        depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    return rgb, depth

@@ -7,34 +7,28 @@ only) -> one-slot mailbox -> worker: decode, pipeline, encode, publish.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.utilities import get_rmw_implementation_identifier
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo
 
-from depth_sr_ros.ros.diagnosis import (
-    Diagnosis,
-    InputSituation,
-    Level,
-    Situation,
-    diagnose,
-)
 from depth_sr_ros.ros.diagnostics import NodeDiagnostics
 from depth_sr_ros.ros.frame_pairing import NearestPairing, Pair, StampError
 from depth_sr_ros.ros.frame_processor import Arrival, FrameDroppedError, FrameProcessor
+from depth_sr_ros.ros.health import HealthReporter
+from depth_sr_ros.ros.input_formats import depth_format, rgb_format
 from depth_sr_ros.ros.output_publishers import OutputPublishers
 from depth_sr_ros.ros.parameters import (
     NodeParameters,
@@ -43,13 +37,14 @@ from depth_sr_ros.ros.parameters import (
     declare_parameters,
 )
 from depth_sr_ros.ros.qos import create_subscription, describe_qos
+from depth_sr_ros.ros.start_check import check_pipeline
 from depth_sr_ros.ros.throttled_log import ThrottledLog
+from depth_sr_ros.ros.transport_profile import profile_environment
 from depth_sr_ros.ros.worker import Worker
 
 _NANOSECONDS = 1_000_000_000
-_SETTLE_SECONDS = 3.0
-_REPEAT_SECONDS = 5.0
 _CAMERA_INFO_FRAMES = 8
+_STOP_TIMEOUT = 10.0
 
 
 def load_pipeline(parameters: NodeParameters) -> Any:
@@ -74,29 +69,29 @@ class SuperResolutionNode(LifecycleNode):
     ) -> None:
         super().__init__('sr_node', **node_arguments)
         self._load = load
+        # Not `_parameters`: that is rclpy's.
         self._values = declare_parameters(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._log = ThrottledLog(self.get_logger())
         self._diagnostics = NodeDiagnostics()
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._health = HealthReporter(self, self._diagnostics, self._log)
         self._pairing = NearestPairing(*self._pairing_times())
         self._worker: Worker[Pair] | None = None
         self._processor: FrameProcessor | None = None
         self._outputs: OutputPublishers | None = None
         self._description: dict[str, Any] = {}
         self._inputs: dict[str, Any] = {}
-        self._incompatible: dict[str, str] = {}
         self._camera_infos: dict[str, CameraInfo] = {}
-        self._active_since: float | None = None
         self._deadline_ns: int | None = None
-        self._deadline_timer = self.create_timer(1.0, self._on_deadline, clock=self._steady)
+        # Steady, so that they go on when use_sim_time is set and nothing publishes /clock.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._deadline_timer = self.create_timer(1.0, self._on_deadline, clock=steady)
         self._deadline_timer.cancel()
-        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
-        # Steady, so that it goes on when use_sim_time is set and nothing publishes /clock.
-        self.create_timer(1.0, self._on_second, clock=self._steady)
+        self.create_timer(1.0, self._on_second, clock=steady)
 
     @property
     def values(self) -> NodeParameters:
+        """The parameters that hold now."""
         return self._values
 
     # Lifecycle
@@ -109,10 +104,13 @@ class SuperResolutionNode(LifecycleNode):
             # In the worker's thread, because thread pools and graphs belong to the thread that
             # made them.
             pipeline = self._worker.call(lambda: self._load(self._values))
+            self._worker.call(lambda: check_pipeline(pipeline))
+            cv_bridge = _make_cv_bridge() if self._values.use_cv_bridge else None
         except ImportError as error:
+            package = (error.name or 'torch').partition('.')[0]
             self.get_logger().fatal(
-                f'{error} (looked for by {sys.executable}): install it with '
-                f'`{sys.executable} -m pip install torch transformers safetensors`'
+                f'{error}: the Python that runs this node is {sys.executable}; install it with '
+                f'`{sys.executable} -m pip install {package}`'
             )
             self._release()
             return TransitionCallbackReturn.FAILURE
@@ -129,6 +127,10 @@ class SuperResolutionNode(LifecycleNode):
         self._processor = FrameProcessor(
             pipeline,
             self._outputs,
+            (
+                rgb_format(self._values.rgb_transport, cv_bridge),
+                depth_format(self._values.depth_transport),
+            ),
             lambda: self._values,
             self._diagnostics,
             lambda: self.get_clock().now().nanoseconds,
@@ -136,15 +138,17 @@ class SuperResolutionNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._incompatible.clear()
-        self._pairing.clear()
+        self._health.set_active(True)
+        rgb = rgb_format(self._values.rgb_transport)
+        depth = depth_format(self._values.depth_transport)
         self._inputs = {
             # The executor serves them in this order: a depth that is there already pairs at once.
-            'depth/image': self._subscribe(Image, 'depth/image', self._on_depth),
+            'depth/image': self._subscribe(
+                depth.message_type, 'depth/image', self._on_depth, depth.suffix
+            ),
             'rgb/camera_info': self._subscribe(CameraInfo, 'rgb/camera_info', self._on_camera_info),
-            'rgb/image': self._subscribe(Image, 'rgb/image', self._on_rgb),
+            'rgb/image': self._subscribe(rgb.message_type, 'rgb/image', self._on_rgb, rgb.suffix),
         }
-        self._active_since = time.monotonic()
         self.get_logger().info(self._start_up_line())
         return super().on_activate(state)
 
@@ -157,13 +161,11 @@ class SuperResolutionNode(LifecycleNode):
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop()
-        self._release()
+        self.close()
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop()
-        self._release()
+        self.close()
         return TransitionCallbackReturn.SUCCESS
 
     def start(self) -> bool:
@@ -177,7 +179,7 @@ class SuperResolutionNode(LifecycleNode):
         self._release()
 
     def _stop(self) -> None:
-        self._active_since = None
+        self._health.set_active(False)
         for subscription in self._inputs.values():
             self.destroy_subscription(subscription)
         self._inputs = {}
@@ -188,8 +190,10 @@ class SuperResolutionNode(LifecycleNode):
 
     def _release(self) -> None:
         worker, self._worker = self._worker, None
-        if worker is not None and not worker.stop(timeout=10.0):
-            self.get_logger().warning('the pipeline is still busy after 10 s; it is left behind')
+        if worker is not None and not worker.stop(_STOP_TIMEOUT):
+            self.get_logger().warning(
+                f'the pipeline is still busy after {_STOP_TIMEOUT:g} s; it is left behind'
+            )
         self._processor = None
         if self._outputs is not None:
             self._outputs.destroy()
@@ -198,13 +202,15 @@ class SuperResolutionNode(LifecycleNode):
 
     # Inputs, in the executor's thread: nothing here may take long
 
-    def _subscribe(self, message_type: Any, topic: str, callback: Callable) -> Any:
+    def _subscribe(self, message_type: Any, name: str, callback: Callable, suffix: str = '') -> Any:
+        topic = self.resolve_topic_name(name) + suffix
+
         def on_incompatible(policy: str) -> None:
-            self._incompatible[topic] = policy
+            self._health.incompatible[name] = policy
             self._log.warn(
-                f'qos {topic}',
-                f'a publisher of {self.resolve_topic_name(topic)} offers an incompatible quality '
-                f'of service ({policy}); nothing comes from it',
+                f'qos {name}',
+                f'a publisher of {topic} offers an incompatible quality of service ({policy}); '
+                'nothing comes from it',
             )
 
         return create_subscription(
@@ -213,7 +219,7 @@ class SuperResolutionNode(LifecycleNode):
             topic,
             callback,
             on_incompatible=on_incompatible,
-            on_lost=lambda number: self._diagnostics.count(f'lost {topic}', number),
+            on_lost=lambda number: self._diagnostics.count(f'lost {name}', number),
         )
 
     def _on_camera_info(self, message: CameraInfo) -> None:
@@ -223,18 +229,19 @@ class SuperResolutionNode(LifecycleNode):
         while len(infos) > _CAMERA_INFO_FRAMES:
             del infos[next(iter(infos))]
 
-    def _on_rgb(self, message: Image) -> None:
+    def _on_rgb(self, message: Any) -> None:
         self._pair('rgb/image', self._pairing.add_rgb, message)
 
-    def _on_depth(self, message: Image) -> None:
+    def _on_depth(self, message: Any) -> None:
         self._pair('depth/image', self._pairing.add_depth, message)
 
-    def _pair(self, topic: str, add: Callable[..., list[Pair]], message: Image) -> None:
+    def _pair(self, topic: str, add: Callable[..., list[Pair]], message: Any) -> None:
         now_ns = time.monotonic_ns()
         self._diagnostics.count(f'received {topic}')
         stamp = message.header.stamp
+        stamp_ns = stamp.sec * _NANOSECONDS + stamp.nanosec
         try:
-            pairs = add(stamp.sec * _NANOSECONDS + stamp.nanosec, Arrival(message, now_ns), now_ns)
+            pairs = add(stamp_ns, Arrival(message, now_ns), now_ns)
         except StampError as error:
             self._drop('bad stamp', f'{topic}: {error}')
             return
@@ -280,7 +287,7 @@ class SuperResolutionNode(LifecycleNode):
             self._drop(dropped.cause, dropped.sentence)
 
     def _on_worker_error(self, error: Exception) -> None:
-        if self.context.ok():
+        if self.context.ok():  # at shutdown there is nothing left to publish with
             self._drop('pipeline error', f'{type(error).__name__}: {error}')
 
     # Both threads
@@ -313,95 +320,36 @@ class SuperResolutionNode(LifecycleNode):
     # Once a second
 
     def _on_second(self) -> None:
-        no_partner = self._pairing.counts.no_partner
+        counts = self._pairing.counts
         self._diagnostics.drop(
-            'no partner', amount=no_partner - self._diagnostics.total('dropped no partner')
+            'no partner', amount=counts.no_partner - self._diagnostics.total('dropped no partner')
         )
-        self._diagnostics.tick()
-        diagnosis = self._diagnose()
-        if diagnosis.level is Level.ERROR:
-            self._log.error(diagnosis.cause, diagnosis.sentence, _REPEAT_SECONDS)
-        elif diagnosis.level is Level.WARN or diagnosis.cause.startswith('no '):
-            self._log.warn(diagnosis.cause, diagnosis.sentence, _REPEAT_SECONDS)
-        array = DiagnosticArray()
-        array.header.stamp = self.get_clock().now().to_msg()
-        array.status = [
-            self._diagnostics.status(
-                f'{self.get_fully_qualified_name()}: depth super-resolution',
-                str(self._description.get('device', '')),
-                diagnosis,
-                self._details(),
-            )
-        ]
-        self._diagnostics_publisher.publish(array)
-
-    def _diagnose(self) -> Diagnosis:
-        active_since, diagnostics = self._active_since, self._diagnostics
-        if active_since is None:
-            nothing = InputSituation('', '', 0, 0)
-            return diagnose(
-                Situation(nothing, nothing, active=False, node_name=self.get_fully_qualified_name())
-            )
-        gap_ns = self._pairing.nearest_gap_ns
-        return diagnose(
-            Situation(
-                rgb=self._input_situation('rgb/image'),
-                depth=self._input_situation('depth/image'),
-                settled=time.monotonic() - active_since > _SETTLE_SECONDS,
-                paired=diagnostics.recent('paired') + diagnostics.recent('held'),
-                published=diagnostics.recent('published depth/image'),
-                nearest_gap_ms=None if gap_ns is None else 1e-6 * gap_ns,
-                slop_ms=1e3 * self._values.slop,
-                drops=diagnostics.recent_drops(),
-                profile_path=_profile_path(),
-                middleware=get_rmw_implementation_identifier(),
-                node_name=self.get_fully_qualified_name(),
-            )
+        self._health.report(
+            self._inputs,
+            nearest_gap_ns=self._pairing.nearest_gap_ns,
+            slop=self._values.slop,
+            hardware_id=str(self._description.get('device', '')),
+            details={'clock jumps': counts.clock_jumps, **self._description},
         )
-
-    def _input_situation(self, argument: str) -> InputSituation:
-        topic = self.resolve_topic_name(argument)
-        return InputSituation(
-            argument,
-            topic,
-            self.count_publishers(topic),
-            self._diagnostics.recent(f'received {argument}'),
-            self._incompatible.get(argument, ''),
-        )
-
-    def _details(self) -> dict[str, object]:
-        gap_ns = self._pairing.nearest_gap_ns
-        details: dict[str, object] = {
-            'nearest gap [ms]': 'none' if gap_ns is None else f'{1e-6 * gap_ns:.3f}',
-            'clock jumps': self._pairing.counts.clock_jumps,
-        }
-        details.update(self._description)
-        return details
 
     def _start_up_line(self) -> str:
+        assert self._outputs is not None
         inputs = ', '.join(
-            f'{name} <- {self.resolve_topic_name(name)} ({describe_qos(subscription.qos_profile)})'
+            f'{name} <- {subscription.topic_name} ({describe_qos(subscription.qos_profile)})'
             for name, subscription in self._inputs.items()
         )
-        assert self._outputs is not None
-        output = self._outputs.depth
+        output = self._outputs.publishers['depth/image']
         model = ', '.join(f'{key} {value}' for key, value in self._description.items())
         return (
-            f'{inputs}; publishes {self.resolve_topic_name("~/depth/image")} '
-            f'({self._values.output_encoding}, {describe_qos(output.qos_profile)}); {model}'
+            f'{inputs}; publishes {output.topic_name} ({self._values.output_encoding}, '
+            f'{describe_qos(output.qos_profile)}); {model}'
         )
 
 
-def _profile_path() -> str:
-    """Where the Fast DDS profile for large images is installed."""
-    try:
-        from ament_index_python.packages import get_package_share_directory
+def _make_cv_bridge() -> Any:
+    from cv_bridge import CvBridge
 
-        share = Path(get_package_share_directory('depth_sr_ros'))
-    except (ImportError, LookupError, OSError):
-        share = Path(__file__).parents[2]
-    path = share / 'config' / 'fastdds_images.xml'
-    return str(path) if path.is_file() else 'config/fastdds_images.xml of depth_sr_ros'
+    return CvBridge()
 
 
 def _spin(executor: SingleThreadedExecutor, node: SuperResolutionNode) -> None:
@@ -420,6 +368,9 @@ def main(
 ) -> int:
     """Run the node until SIGINT, SIGTERM or a fault at start; return the exit code."""
     node = None
+    with contextlib.suppress(FileNotFoundError):
+        # It is the publisher's side that decides whether large images arrive.
+        os.environ.update(profile_environment())
     try:
         rclpy.init(args=args)
         executor = SingleThreadedExecutor()

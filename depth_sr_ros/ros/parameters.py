@@ -79,6 +79,25 @@ class NodeParameters:
         maximum=4096,
         read_only=True,
     )
+    rgb_transport: str = _parameter(
+        'raw',
+        'How RGB images come: raw (sensor_msgs/Image on rgb/image) or compressed (CompressedImage '
+        'on rgb/image/compressed).',
+        choices=('raw', 'compressed'),
+        read_only=True,
+    )
+    depth_transport: str = _parameter(
+        'raw',
+        'How depth images come: raw (sensor_msgs/Image on depth/image), or compressedDepth or '
+        'compressed (CompressedImage on the topic with that name added).',
+        choices=('raw', 'compressedDepth', 'compressed'),
+        read_only=True,
+    )
+    use_cv_bridge: bool = _parameter(
+        False,
+        'Ask cv_bridge, which must be installed, for RGB encodings that are not known here.',
+        read_only=True,
+    )
     slop: float = _parameter(
         0.02,
         'Largest difference in seconds between the stamps of a pair; 0 = equal stamps only.',
@@ -103,6 +122,11 @@ class NodeParameters:
         "Accept depth whose frame_id differs from the RGB image's: its pixels are taken to cover "
         "exactly the RGB image's field of view.",
     )
+    rectified: bool = _parameter(
+        False,
+        'The RGB image is rectified: the matrix P of its CameraInfo holds, not K and D. Used for '
+        '~/points.',
+    )
     mono16_is_depth: bool = _parameter(
         False, "Read depth images of encoding 'mono16' as millimetres, as if they said 16UC1."
     )
@@ -110,6 +134,32 @@ class NodeParameters:
         '32FC1',
         "Output: '32FC1' = metres, NaN = invalid; '16UC1' = millimetres, 0 = invalid.",
         choices=('32FC1', '16UC1'),
+    )
+    output_scale: float = _parameter(
+        1.0,
+        'Width of the output relative to RGB; below 1 the RGB image is made smaller before the '
+        'network, which makes everything faster.',
+        minimum=0.1,
+        maximum=1.0,
+    )
+    min_confidence: float = _parameter(
+        0.0,
+        'Pixels whose predicted confidence is lower go out as invalid; 0 = all go out.',
+        minimum=0.0,
+        maximum=1.0,
+    )
+    color_range: tuple[float, float] = _parameter(
+        (0.0, 0.0),
+        'Nearest and farthest distance of the colours of ~/depth/color, in metres; equal = from '
+        'the 1st to the 99th percentile of each frame.',
+        minimum=0.0,
+        maximum=10000.0,
+    )
+    points_min_confidence: float = _parameter(
+        0.5,
+        'Pixels whose predicted confidence is lower are left out of ~/points.',
+        minimum=0.0,
+        maximum=1.0,
     )
 
     @classmethod
@@ -121,6 +171,9 @@ class NodeParameters:
                 checked[field.name] = _checked(field, values[field.name])
             except ParameterError as problem:
                 problems.append(str(problem))
+        near, far = checked.get('color_range', (0, 0))
+        if far < near:
+            problems.append(f'color_range is [{near:g}, {far:g}]; it must be [near, far]')
         if problems:
             raise ParameterError('; '.join(problems))
         return cls(**checked)
@@ -135,8 +188,8 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         _check_range(name, value, metadata)
     elif isinstance(default, tuple):
         if len(value) != len(default):
-            raise ParameterError(f'{name} is {list(value)}; it must be {len(default)} integers')
-        value = tuple(int(element) for element in value)
+            raise ParameterError(f'{name} is {list(value)}; it must be {len(default)} numbers')
+        value = tuple(type(default[0])(element) for element in value)
         for element in value:
             _check_range(name, element, metadata)
     elif isinstance(default, int) and not isinstance(default, bool):

@@ -29,19 +29,38 @@ SLOW_NODE = textwrap.dedent("""
             time.sleep(0.2)
             if rgb[0, 0, 0] == 255:
                 raise RuntimeError('out of memory')
-            return SimpleNamespace(depth=np.full(rgb.shape[:2], 1.5, np.float32))
+            value = np.full(rgb.shape[:2], depth.max(), np.float32)
+            return SimpleNamespace(depth=value, confidence=np.ones_like(value))
 
     sys.exit(main(sys.argv, load=lambda parameters: SlowPipeline()))
 """)
 
 
 @pytest.fixture(scope='module')
-def managed(start_node, make_client):
-    """A node that waits to be configured, and its client."""
-    node = start_node(name='managed', wait_for=None, autostart=False)
-    client = make_client('managed')
-    client.node_process = node
-    return client
+def start(start_process, make_client):
+    """Start the node with the slow pipeline; its client comes back."""
+
+    def start(name, *arguments):
+        client = make_client(name)
+        client.node_process = start_process(
+            '-c',
+            SLOW_NODE,
+            '--ros-args',
+            '-r',
+            f'__node:={name}',
+            '-r',
+            f'__ns:=/{name}',
+            *arguments,
+        )
+        return client
+
+    return start
+
+
+@pytest.fixture(scope='module')
+def managed(start):
+    """A node that waits to be configured."""
+    return start('managed', '-p', 'autostart:=false')
 
 
 def change_state(client, label):
@@ -83,13 +102,9 @@ def test_transitions(managed):
 
 
 @pytest.fixture(scope='module')
-def slow(start_process, make_client):
-    process = start_process(
-        '-c', SLOW_NODE, '--ros-args', '-r', '__node:=slow', '-r', '__ns:=/slow'
-    )
-    process.wait_for_line('rgb/image <-')
-    client = make_client('slow')
-    client.node_process = process
+def slow(start):
+    client = start('slow')
+    client.node_process.wait_for_line('rgb/image <-')
     client.wait_for_node()
     return client
 
