@@ -24,8 +24,10 @@ PNG_MAXIMUM = 65535
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
     parser.add_argument('--rgb', type=Path, required=True, help='an image, or a folder of them')
-    parser.add_argument('--depth', type=Path, required=True,
-                        help='16-bit PNG or .npy in metres, or a folder; the same names as RGB')  # fmt: skip
+    parser.add_argument(
+        '--depth', type=Path, required=True,
+        help='16-bit PNG or .npy in metres, or a folder; the same names as RGB',
+    )  # fmt: skip
     parser.add_argument('--depth-scale', type=float, default=1000.0,
                         help='PNG value / depth-scale = metres (1000)')  # fmt: skip
     parser.add_argument('--out', type=Path, required=True, help='folder to write to')

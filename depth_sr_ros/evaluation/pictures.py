@@ -77,11 +77,16 @@ class Scale:
 
 
 def depth_scale(*depths: NDArray, percentiles: tuple[float, float] = (1, 99)) -> Scale:
-    """One scale for several depth maps in metres, so that their colours can be compared."""
+    """
+    One scale for several depth maps in metres, so that their colours can be compared.
+
+    It ends at five times the median: a far background must not turn all else into one colour.
+    """
     values = np.concatenate([d[np.isfinite(d) & (d > 0)].ravel()[::7] for d in depths])
     if values.size == 0:
         return Scale(0.0, 1.0)
     low, high = np.percentile(values, percentiles)
+    high = min(high, 5 * np.median(values))
     margin = 0.02 * max(high - low, 0.01 * high)
     return Scale(float(max(low - margin, 0)), float(high + margin))
 

@@ -74,8 +74,8 @@ def load_tuned() -> dict[str, dict[str, Settings]]:
     return json.loads(file.read_text())['settings']
 
 
-def _features(degradation: str) -> tuple[float, float, str]:
-    scale, noise, kind = 1.0, 0.0, ''
+def _features(degradation: str) -> tuple[float, float, set[str]]:
+    scale, noise, kinds = 1.0, 0.0, set()
     for item in degradation.split(','):
         name, _, value = item.partition('=')
         if name in ('scale', 'bicubic', 'nearest', 'tof', 'phone_lidar') and value:
@@ -83,8 +83,8 @@ def _features(degradation: str) -> tuple[float, float, str]:
         elif name in ('noise', 'noise_m') and value:
             noise = float(value)
         elif name:
-            kind = name
-    return scale, noise, kind
+            kinds.add(name)
+    return scale, noise, kinds
 
 
 def tuned_settings(degradation: str, tuned: dict[str, dict[str, Settings]] | None = None):
@@ -98,14 +98,14 @@ def tuned_settings(degradation: str, tuned: dict[str, dict[str, Settings]] | Non
     settings = {b.name: b.grid[len(b.grid) // 2] for b in BASELINES.values()}
     if not tuned:
         return '', settings
-    scale, noise, kind = _features(degradation)
+    scale, noise, kinds = _features(degradation)
 
     def distance(other: str) -> float:
-        other_scale, other_noise, other_kind = _features(other)
+        other_scale, other_noise, other_kinds = _features(other)
         return (
             abs(math.log2(scale / other_scale))
             + 50 * abs(noise - other_noise)
-            + 4 * (kind != other_kind)
+            + 4 * len(kinds ^ other_kinds) / max(len(kinds | other_kinds), 1)
         )
 
     nearest = min(tuned, key=distance)

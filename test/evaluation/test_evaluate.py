@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+import argparse
+import json
+import math
+
+import numpy as np
+import pytest
+
+from depth_sr_ros.data.degradation import parse_degradation
+from depth_sr_ros.data.rgbd_folder import RGBDFolder
+from depth_sr_ros.evaluation import evaluate
+from depth_sr_ros.evaluation.cases import Case, degraded_cases
+from depth_sr_ros.evaluation.comparison import Row, compare
+from depth_sr_ros.evaluation.network import Network, confidence_scores
+from depth_sr_ros.evaluation.report import table
+from depth_sr_ros.evaluation.scoring import INTERPOLATED, ScoreCache
+from depth_sr_ros.model.interpolation import interpolate_depth
+from depth_sr_ros.pipeline import DepthSRResult
+
+
+def arguments(*words):
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    return parser.parse_args([str(word) for word in words])
+
+
+class FakePipeline:
+    """Mixes the truth with the interpolated input: `share` 1 is perfect."""
+
+    def __init__(self, cases, share):
+        self.truths = {case.depth.tobytes(): case.truth for case in cases}
+        self.share = share
+        self.description = {'weights': 'fake', 'digest': 'none'}
+
+    def __call__(self, rgb, depth):
+        truth = self.truths[depth.tobytes()]
+        start = interpolate_depth(depth, truth.shape)
+        output = (1 - self.share) * start + self.share * truth
+        error = np.abs(output - truth) / truth
+        return DepthSRResult(output.astype(np.float32), (error < 0.05).astype(np.float32))
+
+
+@pytest.fixture
+def row(scenes):
+    cases = degraded_cases(RGBDFolder(scenes), parse_degradation('scale=8,noise=0.02'))
+    return Row('test', cases, 'scale=8,noise=0.02')
+
+
+def test_better_and_worse_networks_are_told_apart(row):
+    networks = [
+        Network('good', FakePipeline(row.cases, 0.5)),
+        Network('bad', FakePipeline(row.cases, -0.5)),
+    ]
+    comparison = compare(row, networks, ScoreCache(None))
+    before = comparison.mean(INTERPOLATED)
+    assert comparison.mean('good') == pytest.approx(0.5 * before, rel=1e-4)
+    assert comparison.mean('bad') == pytest.approx(1.5 * before, rel=1e-4)
+    assert comparison.worse_than_interpolated('good') == []
+    assert comparison.worse_than_interpolated('bad') == ['00000', '00001', '00002']
+    name, value = comparison.best_baseline()
+    assert comparison.methods[name].kind == 'baseline'
+    assert value <= comparison.mean('bilinear')
+    text = table(comparison)
+    assert '| good | ' in text
+    assert 'worse than it on 00000, 00001, 00002' in text
+
+
+def test_oracle_is_at_least_as_good_as_tuned(row):
+    comparison = compare(row, [], ScoreCache(None), oracle=True)
+    for method in comparison.methods.values():
+        if method.oracle is not None and len(method.settings):
+            assert method.oracle['rmse'] <= method.mean['rmse'] * 1.02
+    assert comparison.best_oracle()[1] <= comparison.best_baseline()[1] * 1.02
+
+
+def test_confidence_scores_by_hand():
+    truth = np.full((2, 2), 1.0, np.float32)
+    depth = np.array([[1.0, 1.2], [1.0, 1.0]], np.float32)
+    confidence = np.array([[0.9, 0.2], [0.8, 1.0]], np.float32)
+    case = Case('a', np.zeros((2, 2, 3), np.uint8), depth, truth)
+    scores = confidence_scores(DepthSRResult(depth, confidence), case)
+    assert scores['brier'] == pytest.approx((0.01 + 0.04 + 0.04 + 0) / 4)
+    assert scores['confidence_right'] == pytest.approx(0.9)
+    assert scores['confidence_wrong'] == pytest.approx(0.2)
+    assert scores['ause'] == pytest.approx(0)
+
+
+def test_command_writes_table_json_and_pictures(scenes, tmp_path, capsys):
+    out = tmp_path / 'out'
+    args = arguments(
+        scenes, '--scale', 8, '--noise', 0.02, '--weights', 'interpolation', '--out', out,
+        '--frames', 2, '--pictures', 1, '--no-oracle', '--device', 'cpu',
+    )  # fmt: skip
+    assert evaluate.run(args) == 0
+    assert '| bilinear |' in capsys.readouterr().out
+    assert 'RMSE' in (out / 'evaluation.md').read_text()
+    values = json.loads((out / 'evaluation.json').read_text())
+    (row,) = values['rows']
+    assert row['frames'] == ['00000', '00002']
+    ours, start = row['methods']['ours']['mean'], row['methods'][INTERPOLATED]['mean']
+    assert ours['rmse'] == pytest.approx(start['rmse'], rel=1e-5)
+    assert values['networks']['ours']['weights'] == 'interpolation'
+    assert len(list((out / 'pictures').glob('*.png'))) == 1
+
+
+def test_command_on_raw_depth(scenes, tmp_path):
+    common = ['--weights', 'interpolation', '--out', tmp_path / 'out', '--no-oracle', '--frames', 1]
+    assert evaluate.run(arguments(scenes, '--truth', scenes, '--pictures', 0, *common)) == 0
+    assert evaluate.run(arguments(scenes, '--hide', 0.1, '--pictures', 0, *common)) == 0
+    values = json.loads((tmp_path / 'out' / 'evaluation.json').read_text())
+    methods = values['rows'][0]['methods']
+    assert methods['inpainting (Telea)']['mean']['rmse_hole'] > 0
+    assert methods['raw sensor']['mean']['rmse_hole'] is None
+    with pytest.raises(ValueError, match='do not go together'):
+        evaluate.run(arguments(scenes, '--hide', 0.1, '--truth', scenes, *common))
+
+
+def test_tune_command(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        'depth_sr_ros.evaluation.tuning.tune_baselines',
+        lambda frames, cache, seed, report: {'scale=8': {'guided filter': {'radius': len(frames)}}},
+    )
+    args = arguments(scenes, '--tune-baselines', '--frames', 2, '--seed', 5, '--out', tmp_path)
+    assert evaluate.run(args) == 0
+    values = json.loads((tmp_path / 'tuned_baselines.json').read_text())
+    assert values['settings'] == {'scale=8': {'guided filter': {'radius': 2}}}
+    assert values['seed'] == 5
+    assert values['frames'] == ['00000', '00002']
+
+
+def test_degradation_of_the_arguments():
+    assert evaluate.degradation_text(arguments('x')) == 'scale=8,noise=0.02'
+    assert evaluate.degradation_text(arguments('x', '--scale', 4)) == 'scale=4'
+    assert evaluate.degradation_text(arguments('x', '--sparse', 500)) == 'sparse=500'
+    text = evaluate.degradation_text(arguments('x', '--noise', 0.01, '--degradation', 'holes'))
+    assert text == 'noise=0.01,holes'
+
+
+def test_frames_are_spread():
+    assert evaluate.spread(range(10), 3) == [0, 4, 9]
+    assert evaluate.spread(range(2), 3) == [0, 1]
+    with pytest.raises(ValueError, match='allowed is 1'):
+        evaluate.spread(range(2), 0)
+
+
+def test_undefined_figures_are_dashes(row):
+    comparison = compare(Row('one', row.cases[:1], row.tuned_as), [], ScoreCache(None))
+    assert math.isnan(comparison.mean('ours'))
+    assert '| nan |' not in table(comparison)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+
+from depth_sr_ros.data.degradation import parse_degradation
+from depth_sr_ros.data.rgbd_folder import RGBDFolder
+from depth_sr_ros.evaluation import scoring
+from depth_sr_ros.evaluation.baselines import BASELINES, Baseline
+from depth_sr_ros.evaluation.cases import degraded_cases
+from depth_sr_ros.evaluation.metrics import rmse
+
+
+@pytest.fixture
+def rows(scenes):
+    return degraded_cases(RGBDFolder(scenes), parse_degradation('scale=8,noise=0.02'))
+
+
+def test_cache_survives_the_process_and_is_by_settings(rows, tmp_path):
+    calls = []
+
+    def make():
+        calls.append(1)
+        return {'rmse': 1.0}
+
+    assert scoring.ScoreCache(tmp_path).get(rows[0], 'a', make) == {'rmse': 1.0}
+    again = scoring.ScoreCache(tmp_path)
+    assert again.get(rows[0], 'a', make) == {'rmse': 1.0}
+    assert len(calls) == 1
+    again.get(rows[0], 'b', make)
+    again.get(rows[1], 'a', make)
+    assert len(calls) == 3
+
+
+def test_cache_cut_off_by_a_kill_is_made_again(rows, tmp_path):
+    folder = tmp_path / 'cache'
+    scoring.ScoreCache(folder).get(rows[0], 'a', lambda: 1.0)
+    (path,) = folder.rglob('*.json')
+    path.write_text('{"a": 1')
+    assert scoring.ScoreCache(folder).get(rows[0], 'a', lambda: 2.0) == 2.0
+
+
+def test_score_baseline_is_the_metric_of_its_output(rows):
+    cache = scoring.ScoreCache(None)
+    scores = scoring.score_baseline(BASELINES['bilinear'], {}, rows[0], cache)
+    output = BASELINES['bilinear'](rows[0].rgb, rows[0].depth, {})
+    assert scores['rmse'] == rmse(output, rows[0].truth)
+    assert scores['seconds'] > 0
+
+
+def test_best_settings_finds_the_best(rows):
+    # A 'method' that is wrong by its setting.
+    offsets = (0.3, 0.2, 0.05, 0.1, 0.4, 0.5)
+    truths = {row.depth.tobytes(): row.truth for row in rows}
+    wrong = Baseline(
+        'wrong',
+        lambda rgb, depth, offset: truths[depth.tobytes()] + np.float32(offset),
+        [{'offset': o} for o in offsets],
+    )
+    for rough in (1, 10):
+        settings, error = scoring.best_settings(
+            wrong, rows, scoring.ScoreCache(None), rough_cases=rough, keep=2
+        )
+        assert settings == {'offset': 0.05}
+        assert error == pytest.approx(0.05, rel=1e-3)
+
+
+def test_raw_sensor_only_at_full_resolution(scenes, rows):
+    cache = scoring.ScoreCache(None)
+    assert scoring.score_raw(rows[0], cache) is None
+    full = degraded_cases(RGBDFolder(scenes), parse_degradation('holes=0.2'))
+    scores = scoring.score_raw(full[0], cache)
+    assert scores['rmse_measured'] == 0
+    assert 0.7 < scores['coverage'] < 0.9
+
+
+def test_grid_without_settings_that_make_no_difference(rows):
+    filled = scoring.distinct_settings(BASELINES['guided filter'], rows)
+    assert {s['fill'] for s in filled} == {'nearest'}
+    assert {s['coarse'] for s in filled} == {True, False}
+    full = [type(row)(row.name, row.rgb, row.truth, row.truth) for row in rows]
+    assert all(s['coarse'] for s in scoring.distinct_settings(BASELINES['guided filter'], full))
