@@ -19,6 +19,9 @@ TOPICS = {
     'depth_image': ('depth/image', 'depth in that covers the view of RGB: 16UC1 mm or 32FC1 m'),
     'output_depth_image': ('~/depth/image', 'dense depth out, at the size of RGB'),
     'output_camera_info': ('~/depth/camera_info', 'calibration out, beside the depth image'),
+    'output_color': ('~/depth/color', 'depth in colours out (sensor_msgs/Image, rgb8)'),
+    'output_confidence': ('~/depth/confidence', 'confidence out, 0 to 1 (sensor_msgs/Image)'),
+    'output_points': ('~/points', 'coloured cloud out (sensor_msgs/PointCloud2)'),
 }
 
 # Parameters that have an argument of their own; '' leaves what params_file says.
@@ -26,6 +29,8 @@ PARAMETERS = {
     'weights': "'' = params_file; 'interpolation' = no network; a folder or Hugging Face id",
     'relative_depth': "'' = params_file; 'off', or a Depth Anything checkpoint: folder or id",
     'device': "'' = params_file; 'auto', 'cpu', 'cuda' or 'cuda:N'",
+    'rgb_transport': "'' = params_file; 'raw' or 'compressed' (then TOPIC/compressed is read)",
+    'depth_transport': "'' = params_file; 'raw', 'compressedDepth' or 'compressed'",
 }
 
 YES_OR_NO = ['true', 'false']
@@ -130,8 +135,8 @@ def rviz(values, environment):
     names = {
         '/rgb/image': absolute('rgb_image'),
         '/depth/image': absolute('depth_image'),
-        '/sr_node/depth/image': absolute('output_depth_image'),
-        '/sr_node/depth/camera_info': absolute('output_camera_info'),
+        '/sr_node/depth/color': absolute('output_color'),
+        '/sr_node/points': absolute('output_points'),
     }
     return Node(
         package='rviz2',
