@@ -227,9 +227,10 @@ def table(figures: Mapping[str, Any]) -> str:
     latency = figures['latency_ms']
     lines += [
         '',
-        f'{"Speed":<46}{"median":>10}{"p99":>10}',
-        f'{"  dense depth per second":<46}{figures["fps"]:>10.1f}',
-        f'{"  stamp to publish":<46}{latency["median"]:>7.0f} ms{latency["p99"]:>7.0f} ms',
+        'Speed',
+        f'{"  dense depth":<46}{figures["fps"]:>6.1f} FPS',
+        f'{"  from stamp to publication, median":<46}{latency["median"]:>7.0f} ms',
+        f'{"  from stamp to publication, p99":<46}{latency["p99"]:>7.0f} ms',
         '',
         f'{"Error against the truth":<46}{"input":>10}{"output":>10}{"change":>10}',
     ]
@@ -238,6 +239,8 @@ def table(figures: Mapping[str, Any]) -> str:
         lines.append(
             f'  {text:<44}{before * 100:>7.2f} cm{after * 100:>7.2f} cm{after / before - 1:>10.0%}'
         )
+    if figures['coverage'] < 0.9995:
+        lines.append(f'  {"pixels that have a depth":<44}{"":>10}{figures["coverage"]:>10.1%}')
     lines += [
         '',
         f'Input is the interpolated input. The output is better in {figures["better_frames"]} of'
