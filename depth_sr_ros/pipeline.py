@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -178,6 +179,8 @@ class DepthSRPipeline:
                 self._guide = guide.eval().to(device)
                 self._guide.network.to(dtype)
         self.description = description
+        #: Called with the name of each stage as it ends; the benchmark puts a clock here.
+        self.mark: Callable[[str], None] = _no_mark
 
     @classmethod
     def from_pretrained(
@@ -260,6 +263,8 @@ class DepthSRPipeline:
             raise ValueError(
                 f'out is {getattr(out, "dtype", "")} {came}: expected float32 ({height}, {width})'
             )
+        mark = self.mark
+        mark('start')
         with torch.inference_mode():
             depth_tensor = self._upload(depth)[None, None]
             valid = valid_mask(depth_tensor)
@@ -272,13 +277,18 @@ class DepthSRPipeline:
                 # What is between measurements is as good as what was measured, or unknown.
                 confidence = interpolate(valid.float(), torch.ones_like(valid), (height, width))
             else:
-                output = self.run(self._upload(rgb), depth_tensor)
+                rgb_tensor = self._upload(rgb)
+                mark('upload')
+                output = self.run(rgb_tensor, depth_tensor)
                 result = output.depth
                 confidence = torch.sigmoid(output.confidence_logit)
+            mark('fusion')
             if out is None:
                 out = np.empty((height, width), np.float32)
             np.copyto(out, result[0, 0].cpu().numpy())
-            return DepthSRResult(out, confidence[0, 0].cpu().numpy())
+            confidence_array = confidence[0, 0].cpu().numpy()
+            mark('download')
+            return DepthSRResult(out, confidence_array)
 
     def run(self, rgb: Tensor, depth: Tensor, relative: Tensor | None = None) -> DepthSROutput:
         """The network's part, in tensors on the pipeline's device.
@@ -292,7 +302,7 @@ class DepthSRPipeline:
         image = rgb.permute(2, 0, 1)[None].float() / 255.0
         if relative is None and self._guide is not None:
             relative = self._guide(image)
-        return self._model(image, depth, relative)
+        return self._model(image, depth, relative, mark=self.mark)
 
     def warm_up(self, rgb_size: tuple[int, int], depth_size: tuple[int, int]) -> None:
         """Run once at (W, H) and (w, h), so that the first real frame is not the slow one."""
@@ -305,6 +315,10 @@ class DepthSRPipeline:
         if not array.flags.writeable or not array.flags.c_contiguous:
             array = array.copy()
         return torch.from_numpy(array).to(self._device, non_blocking=True)
+
+
+def _no_mark(_stage: str) -> None:
+    pass
 
 
 def state_digest(model: torch.nn.Module) -> str:

@@ -2,6 +2,7 @@
 """The whole model: RGB and poor depth in, dense depth and confidence out, in torch tensors."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,6 +122,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         depth: Tensor,
         relative: Tensor | None = None,
         normalisation: DepthNormalisation | None = None,
+        mark: Callable[[str], None] = lambda _stage: None,
     ) -> DepthSROutput:
         """Dense metric depth at RGB resolution.
 
@@ -130,6 +132,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             relative: (B, 1, g, k) relative inverse depth of any size over the same field of view,
                 not normalised; None asks the model's own guide, or does without where it has none.
             normalisation: of the whole frame when the inputs are a crop of it; None computes it.
+            mark: called with 'guide' and 'preprocess' at the end of each, for timing.
 
         Returns:
             See DepthSROutput. Multiplying `depth` by a constant multiplies the result by it.
@@ -138,10 +141,12 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             relative = self.relative_depth(rgb)
         if relative is not None:
             relative = normalise_relative_depth(relative)
+        mark('guide')
         valid = valid_mask(depth)
         if normalisation is None:
             normalisation = normalisation_of(torch.where(valid, depth, 0.0).float(), valid)
         prepared = prepare_depth(depth, valid, (rgb.shape[-2], rgb.shape[-1]))
+        mark('preprocess')
         return self.fuse(rgb, prepared, relative, normalisation)
 
     def fuse(
