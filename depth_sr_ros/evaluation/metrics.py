@@ -223,12 +223,17 @@ def high_frequency_error(
 def added_high_frequency_error(
     prediction: Array, interpolated: Array, truth: Array, mask: Mask | None = None
 ) -> float:
-    """High-frequency error of `prediction` beyond that of the interpolated input, metres, >= 0."""
+    """
+    High-frequency error of `prediction` beyond that of the interpolated input, metres, >= 0.
+
+    The difference is of squares: detail that has nothing to do with the input's own errors adds to
+    them in quadrature, and a plain difference would hide it behind them.
+    """
     both = has_depth(prediction) & has_depth(interpolated)
     both = both if mask is None else both & mask
     before = high_frequency_error(interpolated, truth, both)
     after = high_frequency_error(prediction, truth, both)
-    return float(np.maximum(after - before, 0.0))
+    return float(np.sqrt(np.maximum(after**2 - before**2, 0.0)))
 
 
 def sparsification(

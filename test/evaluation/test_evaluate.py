@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import argparse
 import json
 import math
 
@@ -16,12 +15,6 @@ from depth_sr_ros.evaluation.report import table
 from depth_sr_ros.evaluation.scoring import INTERPOLATED, ScoreCache
 from depth_sr_ros.model.interpolation import interpolate_depth
 from depth_sr_ros.pipeline import DepthSRResult
-
-
-def arguments(*words):
-    parser = argparse.ArgumentParser()
-    evaluate.add_arguments(parser)
-    return parser.parse_args([str(word) for word in words])
 
 
 class FakePipeline:
@@ -85,9 +78,9 @@ def test_confidence_scores_by_hand():
     assert scores['ause'] == pytest.approx(0)
 
 
-def test_command_writes_table_json_and_pictures(scenes, tmp_path, capsys):
+def test_command_writes_table_json_and_pictures(scenes, tmp_path, capsys, arguments_of):
     out = tmp_path / 'out'
-    args = arguments(
+    args = arguments_of(
         scenes, '--scale', 8, '--noise', 0.02, '--weights', 'interpolation', '--out', out,
         '--frames', 2, '--pictures', 1, '--no-oracle', '--device', 'cpu',
     )  # fmt: skip
@@ -103,24 +96,24 @@ def test_command_writes_table_json_and_pictures(scenes, tmp_path, capsys):
     assert len(list((out / 'pictures').glob('*.png'))) == 1
 
 
-def test_command_on_raw_depth(scenes, tmp_path):
+def test_command_on_raw_depth(scenes, tmp_path, arguments_of):
     common = ['--weights', 'interpolation', '--out', tmp_path / 'out', '--no-oracle', '--frames', 1]
-    assert evaluate.run(arguments(scenes, '--truth', scenes, '--pictures', 0, *common)) == 0
-    assert evaluate.run(arguments(scenes, '--hide', 0.1, '--pictures', 0, *common)) == 0
+    assert evaluate.run(arguments_of(scenes, '--truth', scenes, '--pictures', 0, *common)) == 0
+    assert evaluate.run(arguments_of(scenes, '--hide', 0.1, '--pictures', 0, *common)) == 0
     values = json.loads((tmp_path / 'out' / 'evaluation.json').read_text())
     methods = values['rows'][0]['methods']
     assert methods['inpainting (Telea)']['mean']['rmse_hole'] > 0
     assert methods['raw sensor']['mean']['rmse_hole'] is None
     with pytest.raises(ValueError, match='do not go together'):
-        evaluate.run(arguments(scenes, '--hide', 0.1, '--truth', scenes, *common))
+        evaluate.run(arguments_of(scenes, '--hide', 0.1, '--truth', scenes, *common))
 
 
-def test_tune_command(scenes, tmp_path, monkeypatch):
+def test_tune_command(scenes, tmp_path, monkeypatch, arguments_of):
     monkeypatch.setattr(
         'depth_sr_ros.evaluation.tuning.tune_baselines',
         lambda frames, cache, seed, report: {'scale=8': {'guided filter': {'radius': len(frames)}}},
     )
-    args = arguments(scenes, '--tune-baselines', '--frames', 2, '--seed', 5, '--out', tmp_path)
+    args = arguments_of(scenes, '--tune-baselines', '--frames', 2, '--seed', 5, '--out', tmp_path)
     assert evaluate.run(args) == 0
     values = json.loads((tmp_path / 'tuned_baselines.json').read_text())
     assert values['settings'] == {'scale=8': {'guided filter': {'radius': 2}}}
@@ -128,11 +121,11 @@ def test_tune_command(scenes, tmp_path, monkeypatch):
     assert values['frames'] == ['00000', '00002']
 
 
-def test_degradation_of_the_arguments():
-    assert evaluate.degradation_text(arguments('x')) == 'scale=8,noise=0.02'
-    assert evaluate.degradation_text(arguments('x', '--scale', 4)) == 'scale=4'
-    assert evaluate.degradation_text(arguments('x', '--sparse', 500)) == 'sparse=500'
-    text = evaluate.degradation_text(arguments('x', '--noise', 0.01, '--degradation', 'holes'))
+def test_degradation_of_the_arguments(arguments_of):
+    assert evaluate.degradation_text(arguments_of('x')) == 'scale=8,noise=0.02'
+    assert evaluate.degradation_text(arguments_of('x', '--scale', 4)) == 'scale=4'
+    assert evaluate.degradation_text(arguments_of('x', '--sparse', 500)) == 'sparse=500'
+    text = evaluate.degradation_text(arguments_of('x', '--noise', 0.01, '--degradation', 'holes'))
     assert text == 'noise=0.01,holes'
 
 

@@ -110,6 +110,15 @@ def test_high_frequency_error_sees_texture_not_offset():
     assert metrics.added_high_frequency_error(truth, truth + checker, truth) == 0
 
 
+def test_added_high_frequency_error_is_not_hidden_by_noise():
+    rng = np.random.default_rng(3)
+    truth = np.full((128, 128), 2.0)
+    noisy = truth + rng.normal(0, 0.02, truth.shape)
+    painted = noisy + rng.normal(0, 0.01, truth.shape)
+    added = metrics.added_high_frequency_error(painted, noisy, truth)
+    assert added == pytest.approx(0.01, rel=0.05)
+
+
 def test_sparsification_by_hand():
     error = np.array([4.0, 3.0, 2.0, 1.0])
     shares, curve, oracle = metrics.sparsification(error, -error, steps=4)
