@@ -69,7 +69,7 @@ class OffscreenRenderer:
     Raises RenderingUnavailableError.
     """
 
-    def __init__(self, size: tuple[int, int], *, shadow_size: int = 1024) -> None:
+    def __init__(self, size: tuple[int, int], *, shadow_size: int = 2048) -> None:
         self.width, self.height = size
         # Twice the pixels and one more: RGB is a 3x3 tent around each odd one, and the depth of
         # that one is exactly the depth at the pixel's centre.
@@ -79,6 +79,7 @@ class OffscreenRenderer:
         self._model: Any = None
         self._context: Any = None
         self._scene: Any = None
+        self._see_through = False
 
     def close(self) -> None:
         """Free what the graphics driver holds."""
@@ -100,7 +101,7 @@ class OffscreenRenderer:
         self._gl.make_current()
         if self._context is not None:
             self._context.free()
-        self._model = model
+        self._model, self._see_through = model, scene.see_through
         self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + 10)
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
         self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
@@ -114,20 +115,12 @@ class OffscreenRenderer:
 
     def depth_preview(self, pose: CameraPose, intrinsics: np.ndarray) -> np.ndarray:
         """Render depth alone at a sixteenth of the size, float32 (height // 16, width // 16)."""
-        import mujoco
-
         width, height = max(self.width // 16, 8), max(self.height // 16, 8)
         small = intrinsics.copy()
         small[0] *= width / self.width
         small[1] *= height / self.height
         self._aim(pose, small, width, height, (0.0, 0.0))
-        flags = self._scene.flags.copy()
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = True
-        try:
-            _, depth = self._draw(width, height)
-        finally:
-            self._scene.flags[:] = flags
-        return depth
+        return self._draw_depth(width, height)
 
     def render(self, pose: CameraPose, intrinsics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Render one view.
@@ -151,7 +144,19 @@ class OffscreenRenderer:
 
     def _render(self, pose, intrinsics) -> tuple[np.ndarray, np.ndarray]:
         self._aim(pose, intrinsics, self.width, self.height, (0.25, 0.25))
-        return self._draw(*self._inner)
+        rgb, depth = self._draw(*self._inner)
+        # Glass is blended over what is behind it and leaves that one's depth.
+        return rgb, self._draw_depth(*self._inner) if self._see_through else depth
+
+    def _draw_depth(self, width: int, height: int) -> np.ndarray:
+        import mujoco
+
+        flags = self._scene.flags.copy()
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = True
+        try:
+            return self._draw(width, height)[1]
+        finally:
+            self._scene.flags[:] = flags
 
     def _aim(self, pose, intrinsics, width, height, margin) -> None:
         """Set the frustum; margin: what the image is larger than (width, height), in pixels."""
@@ -248,7 +253,7 @@ def _material(spec: Any, name: str, material: Any) -> Any:
     _texture(spec, name, material.texture, mujoco.mjtTexture.mjTEXTURE_2D)
     made = spec.add_material(
         name=name, specular=material.specular, shininess=material.shininess,
-        emission=material.emission, rgba=[*material.tint, 1.0],
+        emission=material.emission, rgba=[*material.tint, material.opacity],
     )  # fmt: skip
     made.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
     return made

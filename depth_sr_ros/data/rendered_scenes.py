@@ -10,6 +10,7 @@ import numpy as np
 from depth_sr_ros.data.camera_effects import photograph
 from depth_sr_ros.data.frame import RGBDFrame
 from depth_sr_ros.data.scene_layouts import Layout, random_layout
+from depth_sr_ros.data.texture_copying import texture_copying_layout
 from depth_sr_ros.data.textures import TextureLibrary
 
 SPLITS = ('train', 'validation', 'texture_copying')
@@ -19,7 +20,9 @@ class RenderedScenes(Sequence[RGBDFrame]):
     """Random-access frames of random scenes, each fixed by (seed, split, index).
 
     seed: 0 or larger. size: (width, height) in pixels. split: 'train' or 'validation'; their
-    scenes never agree, whatever the seeds, and each has photographs of its own for textures.
+    scenes never agree, whatever the seeds, and each has photographs of its own for textures. Or
+    'texture_copying': smooth surfaces under strong textures, prints and shadows, where every edge
+    in depth that RGB suggests is wrong; with validation's photographs.
     count: the length; frames are there without end, but a sequence has to have one.
     views: frames of one scene, index // views being the scene. Reading them one after another is
     several times faster than at random, since a scene is built and uploaded once.
@@ -54,6 +57,8 @@ class RenderedScenes(Sequence[RGBDFrame]):
         self.seed, self.size, self.split = seed, (int(size[0]), int(size[1])), split
         self.count, self.views, self.clean = count, views, clean
         self.library = TextureLibrary(textures, split=split)
+        # How often a view of bare walls is taken as it comes; it teaches not to copy textures.
+        self._keep_plain = 1.0 if split == 'texture_copying' else 0.3
         self._renderer = None
         self._loaded: tuple[int, Layout] | None = None
 
@@ -71,7 +76,8 @@ class RenderedScenes(Sequence[RGBDFrame]):
         intrinsics = random_intrinsics(rng, self.size)
         pose = layout.camera(rng)
         for _ in range(12):
-            if _worth_seeing(self._renderer.depth_preview(pose, intrinsics)):
+            preview = self._renderer.depth_preview(pose, intrinsics)
+            if _usable(preview) and (_has_edges(preview) or rng.random() < self._keep_plain):
                 break
             pose = layout.camera(rng)
         linear, depth = self._renderer.render(pose, intrinsics)
@@ -97,7 +103,8 @@ class RenderedScenes(Sequence[RGBDFrame]):
             self._renderer = OffscreenRenderer(self.size)
         if self._loaded is None or self._loaded[0] != scene:
             self._loaded = None
-            layout = random_layout(self._rng(0, scene), self.library)
+            draw = texture_copying_layout if self.split == 'texture_copying' else random_layout
+            layout = draw(self._rng(0, scene), self.library)
             self._renderer.load(layout.scene)
             self._loaded = (scene, layout)
         return self._loaded[1]
@@ -112,10 +119,19 @@ def random_intrinsics(rng: np.random.Generator, size: tuple[int, int]) -> np.nda
     return np.array([[focal, 0, cx], [0, focal * rng.uniform(0.99, 1.01), cy], [0, 0, 1.0]])
 
 
-def _worth_seeing(depth: np.ndarray) -> bool:
+def _usable(depth: np.ndarray) -> bool:
     """Whether a camera is neither inside a thing nor facing only the sky."""
     seen = depth[depth > 0]
     if seen.size < 0.5 * depth.size:
         return False
     near, middle = np.percentile(seen, [1, 50])
     return near > 0.2 and middle > 0.3
+
+
+def _has_edges(depth: np.ndarray) -> bool:
+    """Whether a fair part of a view is near steps in depth."""
+    inverse = 1 / np.where(depth > 0, depth, 200.0)
+    bend = np.abs(np.diff(inverse, n=2, axis=1)[1:-1]) + np.abs(
+        np.diff(inverse, n=2, axis=0)[:, 1:-1]
+    )
+    return float((bend > 0.06 * inverse[1:-1, 1:-1]).mean()) > 0.12

@@ -18,6 +18,7 @@ class Material:
 
     texture: uint8 (h, w, 3), one repeat of which covers `repeat` (x, y) metres.
     tint: multiplies the texture. specular, shininess, emission: in [0, 1].
+    opacity: below 1 for glass, whose depth is that of its surface all the same.
     """
 
     texture: np.ndarray
@@ -26,6 +27,7 @@ class Material:
     specular: float = 0.1
     shininess: float = 0.3
     emission: float = 0.0
+    opacity: float = 1.0
 
 
 @dataclass
@@ -50,6 +52,11 @@ class Scene:
     sky: np.ndarray
     fog: tuple[float, float] | None = None
     reflective_floor: tuple[Material, tuple[float, float], float, float] | None = None
+
+    @property
+    def see_through(self) -> bool:
+        """Whether anything in the scene is of glass."""
+        return any(material.opacity < 1 for material, _ in self.surfaces)
 
 
 @dataclass
@@ -133,6 +140,13 @@ class SceneBuilder:
         )
         self.materials.append(made)
         return made
+
+    def glass(self) -> Material:
+        """Make a see-through material."""
+        return Material(
+            self.textures.plain(self.rng), specular=1.0, shininess=0.9,
+            opacity=float(self.rng.uniform(0.12, 0.5)),
+        )  # fmt: skip
 
     def picture(self) -> Material:
         """Draw a printed picture: texture coordinates (0, 0)-(1, 1) cover it once."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -36,6 +36,8 @@ class Layout:
     walls: list[tuple[np.ndarray, np.ndarray]]
     supports: list[Support]
     outdoors: bool = False
+    #: Where things stand: what a camera would look at.
+    targets: list[np.ndarray] = field(default_factory=list)
 
     def camera(self, rng: np.random.Generator) -> CameraPose:
         """Draw a camera: eye level, low as on a small robot, close to a table, facing a wall."""
@@ -47,7 +49,9 @@ class Layout:
             if rng.random() < 0.15:
                 eye[2] = high[2]
             target = rng.uniform(low, high)
-            if self.outdoors:
+            if self.targets and rng.random() < 0.75:
+                target = self.targets[int(rng.integers(len(self.targets)))] + rng.normal(0, 0.3, 3)
+            elif self.outdoors:
                 target = eye + rng.normal(0, 1, 3) * (20, 20, 1.5) - (0, 0, 1.0)
         elif kind < 0.75 and self.supports:
             top = self.supports[int(rng.integers(len(self.supports)))]
@@ -81,10 +85,10 @@ def random_layout(rng: np.random.Generator, textures: TextureLibrary) -> Layout:
         return _street(builder, rng)
     if kind == 'hall':
         return _room(builder, rng, rng.uniform((12, 12, 4), (40, 35, 9)), furniture=40)
-    size = rng.uniform((2.6, 2.6, 2.2), (7.5, 8.5, 3.6))
+    size = rng.uniform((2.4, 2.4, 2.2), (6.5, 7.5, 3.4))
     if kind == 'heap':
         return _room(builder, rng, size * (0.7, 0.7, 1), furniture=3, heap=True)
-    return _room(builder, rng, size, furniture=int(rng.integers(4, 15)))
+    return _room(builder, rng, size, furniture=int(rng.integers(8, 24)))
 
 
 def _room(builder, rng, size, *, furniture: int, heap: bool = False) -> Layout:
@@ -114,7 +118,7 @@ def _room(builder, rng, size, *, furniture: int, heap: bool = False) -> Layout:
 
     taken: list[tuple[float, float, float]] = []
     for _ in range(furniture):
-        if rng.random() < 0.4:
+        if rng.random() < 0.5:
             _against_wall(builder, rng, corners, taken)
         else:
             thing = things.STANDING[int(rng.integers(len(things.STANDING)))]
@@ -133,12 +137,13 @@ def _room(builder, rng, size, *, furniture: int, heap: bool = False) -> Layout:
     _clutter(builder, rng)
 
     _room_lights(builder, rng, size, open_top)
-    scene = builder.finish(ambient=rng.uniform(0.08, 0.45), reflective_floor=reflective)
+    scene = builder.finish(ambient=rng.uniform(0.15, 0.5), reflective_floor=reflective)
     middle = np.array(size) / 2
     half = np.maximum(middle - (0.25, 0.25, 0.1), 0.1)
     walls.append((middle * (1, 1, 0), np.array([0.0, 0.0, 1.0])))
     supports = builder.supports or [Support(middle * (1, 1, 0), (1.0, 1.0), 0.0)]
-    return Layout(scene, middle, half, walls, supports)
+    targets = [np.array([x, y, rng.uniform(0.2, 1.2)]) for x, y, _ in taken]
+    return Layout(scene, middle, half, walls, supports, targets=targets)
 
 
 def _wall(builder, rng, length, height, material: Material, floor: Material) -> None:
@@ -353,7 +358,8 @@ def _street(builder, rng) -> Layout:
     fog = (rng.uniform(15, 50), rng.uniform(90, 250)) if rng.random() < 0.25 else None
     scene = builder.finish(ambient=rng.uniform(0.2, 0.55), fog=fog, sky=_sky(rng))
     centre, half = np.array([0.0, 0.0, 1.9]), np.array([15, wide / 2 + 1, 1.75])
-    return Layout(scene, centre, half, [], [], outdoors=True)
+    targets = [np.array([x, y, rng.uniform(0.5, 2)]) for x, y, _ in taken]
+    return Layout(scene, centre, half, [], [], outdoors=True, targets=targets)
 
 
 def _house(builder, rng, x, side, front, size) -> None:

@@ -145,6 +145,27 @@ def ellipsoid(radii, *, sides: int = 20) -> Mesh:
     return Mesh(ball.vertices * radii, normals, ball.uv * radii.mean(), ball.faces)
 
 
+def rounded_box(size, *, roundness: float = 0.4, sides: int = 24) -> Mesh:
+    """Build a superellipsoid about the origin: roundness 0 nears a box, 1 is an ellipsoid."""
+    half, power = np.asarray(size, float) / 2, max(roundness, 0.08)
+
+    def bend(wave):
+        return np.sign(wave) * np.abs(wave) ** power
+
+    latitude = np.linspace(-np.pi / 2, np.pi / 2, sides // 2 + 1)[:, None]
+    longitude = np.linspace(0, 2 * np.pi, sides + 1)[None]
+    across = bend(np.cos(latitude))
+    points = np.stack(
+        [across * bend(np.cos(longitude)), across * bend(np.sin(longitude)),
+         bend(np.sin(latitude)) + 0 * longitude], axis=-1,
+    )  # fmt: skip
+    # The gradient of the implicit function, with exponent 2 / power - 1 >= 1.
+    normals = np.sign(points) * np.abs(points) ** (2 / power - 1) / half
+    uv = np.stack([np.broadcast_to(longitude, points.shape[:2]) * half[:2].mean(),
+                   np.broadcast_to(latitude, points.shape[:2]) * half[2] * 1.5], -1)  # fmt: skip
+    return patch(points * half, uv, normals)
+
+
 def tube(path: np.ndarray, radius, *, sides: int = 8) -> Mesh:
     """Sweep a circle along a path, float (n, 3); radius: one number or one per point."""
     path = np.asarray(path, float)

@@ -20,6 +20,7 @@ from depth_sr_ros.data.scene_mesh import (
     patch,
     quad,
     random_rotation,
+    rounded_box,
     surface,
     tube,
 )
@@ -170,19 +171,145 @@ def sofa(builder: SceneBuilder, rng: np.random.Generator) -> float:
     """Build a sofa or bed: soft blocks with cushions."""
     width, depth = rng.uniform(0.8, 2.2), rng.uniform(0.7, 1.0)
     seat, arm = rng.uniform(0.3, 0.45), rng.uniform(0.1, 0.25)
-    cloth = builder.material(0.5)
-    builder.add(box((width, depth, seat), centre=(0, depth / 2, seat / 2)), cloth)
-    builder.add(box((width, 0.2, seat + 0.4), centre=(0, 0.1, (seat + 0.4) / 2)), cloth)
+    cloth, soft = builder.material(0.5), rng.uniform(0.1, 0.35)
+
+    def block(size, x, y, z, roundness=soft):
+        with builder.frame(x, y, z):
+            builder.add(rounded_box(size, roundness=roundness), cloth)
+
+    block((width, depth, seat), 0, depth / 2, seat / 2)
+    block((width, 0.25, seat + 0.4), 0, 0.13, (seat + 0.4) / 2)
     for x in (-width / 2 - arm / 2, width / 2 + arm / 2):
         tall = seat + rng.uniform(0.1, 0.25)
-        builder.add(box((arm, depth, tall), centre=(x, depth / 2, tall / 2)), cloth)
+        block((arm, depth, tall), x, depth / 2, tall / 2)
+    seats = int(rng.integers(1, 4))
+    for i in range(seats):
+        x = (i + 0.5) / seats * width - width / 2
+        block((width / seats - 0.01, depth - 0.25, 0.16), x, depth / 2 + 0.1, seat + 0.04, 0.3)
     for _ in range(int(rng.integers(0, 4))):
         x = rng.uniform(-width / 2 + 0.2, width / 2 - 0.2)
-        with builder.frame(x, 0.3, seat + 0.2, rotation=random_rotation(rng)):
-            cushion = ellipsoid((rng.uniform(0.18, 0.3), rng.uniform(0.18, 0.3), 0.08))
-            builder.add(cushion, builder.material(0.3))
-    builder.support(0, depth * 0.6, seat, width - 0.2, depth * 0.5)
+        with builder.frame(x, 0.35, seat + 0.25, rotation=random_rotation(rng)):
+            builder.add(rounded_box((0.45, 0.45, 0.14), roundness=0.5), builder.material(0.3))
+    if rng.random() < 0.5:
+        _blanket(builder, rng, width, depth, seat + 0.13)
+    builder.support(0, depth * 0.6, seat + 0.12, width - 0.2, depth * 0.5)
     return width / 2 + arm
+
+
+def _blanket(builder: SceneBuilder, rng: np.random.Generator, width, depth, height) -> None:
+    """Throw a blanket over a seat or bed: flat with folds, hanging down in front."""
+    wide, waves = width * rng.uniform(0.3, 0.9), rng.normal(0, 1.5, (4, 2))
+    phase, front = rng.uniform(0, 6, 4), depth * rng.uniform(0.9, 1.1)
+
+    def shape(u, v):
+        folds = sum(np.sin(2 * np.pi * (k[0] * u + k[1] * v) + p)
+                    for k, p in zip(waves, phase, strict=True))  # fmt: skip
+        along = v * (front + height * 0.6)
+        over = np.maximum(along - front, 0)
+        y = np.minimum(along, front) + 0.03 + 0.02 * folds * (over > 0)
+        return np.stack([(0.5 - u) * wide, y, height + 0.02 + 0.012 * folds - over], -1)
+
+    x = rng.uniform(-1, 1) * (width - wide) / 2
+    with builder.frame(x):
+        builder.add(surface(shape, 24, 24, (wide, depth)).two_sided(), builder.material(0.5))
+
+
+def bed(builder: SceneBuilder, rng: np.random.Generator) -> float:
+    """Build a bed with its head against a wall: mattress, pillows, a blanket."""
+    width, length, height = rng.uniform(0.9, 1.8), rng.uniform(1.9, 2.1), rng.uniform(0.35, 0.6)
+    frame, cloth = builder.material(0.6), builder.material(0.5)
+    builder.add(box((width, length, height * 0.5), centre=(0, length / 2, height * 0.35)), frame)
+    board = height + rng.uniform(0.2, 0.6)
+    builder.add(box((width + 0.06, 0.04, board), centre=(0, 0.02, board / 2)), frame)
+    with builder.frame(y=length / 2, z=height * 0.8):
+        builder.add(rounded_box((width, length, height * 0.5), roundness=0.12), cloth)
+    for x in (-width / 4, width / 4):
+        with builder.frame(x, 0.3, height * 1.1, rotation=random_rotation(rng) if rng.random() < 0.2
+                           else None):  # fmt: skip
+            builder.add(rounded_box((width / 2.2, 0.4, 0.16), roundness=0.5), cloth)
+    _blanket(builder, rng, width, length * 0.95, height * 1.05)
+    builder.support(0, length * 0.6, height * 1.07, width - 0.2, length * 0.5)
+    return max(width / 2, 1.0)
+
+
+def stairs(builder: SceneBuilder, rng: np.random.Generator) -> float:
+    """Build a flight of steps along a wall."""
+    steps, width = int(rng.integers(2, 12)), rng.uniform(0.7, 1.3)
+    tread, rise = rng.uniform(0.22, 0.32), rng.uniform(0.12, 0.2)
+    material = builder.material(0.8)
+    for i in range(steps):
+        x, z = (i - steps / 2) * tread, (i + 1) * rise
+        if rng.random() < 0.9:
+            builder.add(box((tread, width, z), centre=(x, width / 2, z / 2)), material)
+    if rng.random() < 0.6:
+        low = np.array([-steps / 2 * tread, width, 0.9 + rise])
+        high = low + np.array([steps * tread, 0, steps * rise])
+        builder.add(tube(np.stack([low, high]), 0.02), builder.material(0.3))
+        for t in np.linspace(0, 1, steps + 1):
+            x, y, z = low + t * (high - low)
+            _post(builder, x, y, z - 0.9, 0.9, 0.008, False, material)
+    return steps * tread / 2
+
+
+def panelling(builder: SceneBuilder, rng: np.random.Generator) -> float:
+    """Cover a part of a wall with relief: stones, boards, tiles, mouldings of 4 to 50 mm."""
+    width, height = rng.uniform(1, 3), rng.uniform(0.8, 2.3)
+    columns, rows = int(rng.integers(1, 12)), int(rng.integers(1, 12))
+    deep, gap = rng.uniform(0.004, 0.05), rng.uniform(0.002, 0.03)
+    first, second = builder.material(0.6), builder.material(0.6)
+    cell = np.array([width / columns, height / rows])
+    rounded = rng.random() < 0.4
+    for row in range(rows):
+        shift = cell[0] / 2 * (row % 2) * (rng.random() < 0.5)
+        for column in range(columns):
+            thick = deep * rng.uniform(0.5, 1.0)
+            size = np.array([max(cell[0] - gap, 0.01), 2 * thick, max(cell[1] - gap, 0.01)])
+            place = ((column + 0.5) * cell[0] - width / 2 + shift, 0, (row + 0.5) * cell[1])
+            with builder.frame(*place):
+                made = rounded_box(size, roundness=0.3, sides=12) if rounded else box(size, cell=1)
+                builder.add(made, first if rng.random() < 0.8 else second)
+    return width / 2
+
+
+def person(builder: SceneBuilder, rng: np.random.Generator) -> float:
+    """Build a person of rounded limbs, standing in some pose."""
+    tall = rng.uniform(1.0, 1.9)
+    shirt, trousers, skin = (builder.material(0.4) for _ in range(3))
+
+    def limb(material, points, thick):
+        builder.add(tube(np.array(points) * tall, np.array(thick) * tall, sides=12), material)
+        for point, radius in zip(points, thick, strict=True):
+            with builder.frame(*(np.array(point) * tall)):
+                builder.add(ellipsoid((radius * tall,) * 3, sides=10), material)
+
+    with builder.frame(z=0.68 * tall):
+        builder.add(rounded_box(np.array([0.25, 0.14, 0.36]) * tall, roundness=0.6), shirt)
+    with builder.frame(z=0.93 * tall):
+        builder.add(ellipsoid(np.array([0.045, 0.055, 0.068]) * tall), skin)
+    for side in (-1, 1):
+        stride, bend, swing = rng.normal(0, 0.07), abs(rng.normal(0, 0.05)), rng.normal(0, 0.12)
+        limb(trousers, [(side * 0.06, 0, 0.52), (side * 0.06, stride + bend, 0.28),
+                        (side * 0.06, stride, 0.03)], [0.055, 0.04, 0.03])  # fmt: skip
+        out = abs(rng.normal(0, 0.08))
+        limb(shirt if rng.random() < 0.7 else skin,
+             [(side * 0.14, 0, 0.81), (side * (0.17 + out), swing / 2, 0.64),
+              (side * (0.16 + out), swing + rng.uniform(0, 0.12), 0.49 + rng.uniform(0, 0.2))],
+             [0.033, 0.025, 0.018])  # fmt: skip
+    return 0.3 * tall
+
+
+def toy(builder: SceneBuilder, rng: np.random.Generator) -> float:
+    """Build a thing of several rounded parts: a toy, a tool, a fruit on a dish."""
+    size = np.exp(rng.uniform(np.log(0.04), np.log(0.4)))
+    first, second = builder.material(size * 2), builder.material(size)
+    for _ in range(int(rng.integers(2, 8))):
+        parts = size * np.exp(rng.uniform(np.log(0.15), 0, 3))
+        place = rng.normal(0, 0.3, 3) * size
+        rotation = random_rotation(rng) if rng.random() < 0.6 else None
+        with builder.frame(place[0], place[1], max(abs(place[2]), parts[2] / 2), rotation=rotation):
+            shape = rounded_box(parts, roundness=rng.uniform(0.1, 1), sides=20)
+            builder.add(shape, first if rng.random() < 0.6 else second)
+    return size * 0.6
 
 
 def lamp(builder: SceneBuilder, rng: np.random.Generator) -> float:
@@ -239,7 +366,8 @@ def bottle(builder: SceneBuilder, rng: np.random.Generator) -> float:
         profile = np.concatenate([profile, inner, [[0, 0.01]]])
     else:
         profile = np.concatenate([profile, [[0, height]]])
-    builder.add(lathe(profile), builder.material(0.15, plain=0.4))
+    clear = rng.random() < 0.08
+    builder.add(lathe(profile), builder.glass() if clear else builder.material(0.15, plain=0.4))
     if rng.random() < 0.3:
         bend = np.array([[0.9, 0.8], [1.5, 0.75], [1.6, 0.5], [1.4, 0.3], [0.9, 0.25]])
         handle = np.stack([bend[:, 0] * radius, 0 * bend[:, 0], bend[:, 1] * height], -1)
@@ -500,18 +628,14 @@ def fence(builder: SceneBuilder, rng: np.random.Generator) -> float:
     return length / 2
 
 
-STANDING: tuple[Thing, ...] = (table, chair, lamp, plant, rack, wheel, carton, solid, screen)
-AGAINST_WALL: tuple[Thing, ...] = (shelf, cabinet, sofa, curtain, radiator)
+STANDING: tuple[Thing, ...] = (
+    table, table, chair, chair, lamp, plant, rack, wheel, carton, solid, screen, person, toy,
+)  # fmt: skip
+AGAINST_WALL: tuple[Thing, ...] = (
+    shelf, shelf, cabinet, cabinet, sofa, sofa, bed, curtain, radiator, stairs, panelling,
+    panelling,
+)  # fmt: skip
 CLUTTER: tuple[Thing, ...] = (
-    bottle,
-    bottle,
-    carton,
-    ball,
-    sheet,
-    sheet,
-    screen,
-    plant,
-    cable,
-    solid,
-)
-OUTDOOR: tuple[Thing, ...] = (tree, street_pole, car, fence, carton, rack)
+    bottle, bottle, bottle, carton, ball, sheet, sheet, screen, plant, cable, solid, toy, toy, toy,
+)  # fmt: skip
+OUTDOOR: tuple[Thing, ...] = (tree, street_pole, car, fence, carton, rack, person)

@@ -65,8 +65,8 @@ def texture_folders(folders: str | os.PathLike | list | tuple | None = None) -> 
 class TextureLibrary:
     """Random textures, uint8 (h, w, 3) RGB, of at most `max_size` pixels a side.
 
-    folders: as for texture_folders. split: 'train' or 'validation'; a tenth of the photographs,
-    chosen by a checksum of their names, is kept for validation. Without any photograph every
+    folders: as for texture_folders. split: 'train', or any other; a tenth of the photographs,
+    chosen by a checksum of their names, is kept for the others. Without any photograph every
     texture is procedural.
     """
 
@@ -78,7 +78,7 @@ class TextureLibrary:
             for path in sorted(folder.rglob('*')):
                 kind = _classify(path, folder)
                 held_out = zlib.crc32(path.name.encode()) % _VALIDATION_SHARE == 0
-                if kind is None or held_out != (split == 'validation'):
+                if kind is None or held_out != (split != 'train'):
                     continue
                 (self.pictures if kind == 'picture' else self.surfaces).append(path)
 
@@ -92,7 +92,8 @@ class TextureLibrary:
         if self.surfaces and rng.random() < 0.85:
             image = self._draw(self.surfaces, rng)
             if image is not None:
-                return _vary_colour(image, rng)
+                image = _vary_colour(image, rng)
+                return stained(image, rng) if rng.random() < 0.2 else image
         return procedural_texture(rng)
 
     def plain(self, rng: np.random.Generator) -> np.ndarray:
@@ -159,6 +160,20 @@ def _vary_colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     hsv[..., 1] *= rng.uniform(0.1, 1.1)
     hsv[..., 2] *= rng.uniform(0.7, 1.4)
     return cv2.cvtColor(np.clip(hsv, 0, 255).astype(np.uint8), cv2.COLOR_HSV2RGB)
+
+
+def stained(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Darken or lighten patches of a texture, soft or sharp: stains, wear, painted shadows."""
+    height, width = image.shape[:2]
+    mask = np.zeros((height, width), np.float32)
+    for _ in range(int(rng.integers(1, 5))):
+        centre, reach = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.05, 0.4) * width
+        angles = np.sort(rng.uniform(0, 2 * np.pi, 7))
+        spokes = reach * rng.uniform(0.3, 1, (7, 1))
+        corners = centre + spokes * np.stack([np.cos(angles), np.sin(angles)], -1)
+        cv2.fillPoly(mask, [corners.astype(np.int32)], float(rng.uniform(-0.7, 0.4)))
+    mask = cv2.GaussianBlur(mask, (0, 0), rng.choice([0.5, 3, 15]))
+    return np.clip(image * (1 + mask[..., None]), 0, 255).astype(np.uint8)
 
 
 def random_colour(rng: np.random.Generator) -> np.ndarray:
