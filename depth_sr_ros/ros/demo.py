@@ -33,7 +33,8 @@ from depth_sr_ros.ros.parameters import NodeParameters
 from depth_sr_ros.ros.progress_line import ProgressLine
 
 DOMAINS = range(90, 100)
-START_SECONDS = 90.0
+START_SECONDS = 60.0
+LONGEST_SECONDS = 90.0
 DRAIN_SECONDS = 6.0
 QUIET_SECONDS = 1.5
 MINIMUM_FRAMES = 20
@@ -158,7 +159,11 @@ def watch(
     start = time.monotonic()
     played, frames = 0.0, 0
     # A slow machine gets more time, so that its figures too are of more than a few frames.
-    while played < seconds or (frames < ENOUGH_FRAMES and played < 4 * seconds):
+    while (
+        played < seconds
+        or (frames < ENOUGH_FRAMES and played < 3 * seconds)
+        or (frames < MINIMUM_FRAMES and played < LONGEST_SECONDS)
+    ):
         require_running(node)
         require_running(camera)
         played, frames = time.monotonic() - start, len(recording.output)
@@ -236,7 +241,7 @@ def run(args: argparse.Namespace) -> None:
     if len(recording.output) < MINIMUM_FRAMES:
         summary = recording.diagnostics.get('summary', 'no diagnostics came')
         raise DemoError(
-            f'only {len(recording.output)} frames came out, at least {MINIMUM_FRAMES} are needed.'
+            f'only {len(recording.output)} frames came out, at least {MINIMUM_FRAMES} are needed;'
             f' sr_node says: {summary}'
         )
     progress.show('scoring every published frame against the truth ...')
