@@ -33,8 +33,8 @@ from depth_sr_ros.ros.parameters import NodeParameters
 from depth_sr_ros.ros.progress_line import ProgressLine
 
 DOMAINS = range(90, 100)
-START_SECONDS = 60.0
-LONGEST_SECONDS = 90.0
+START_SECONDS = 90.0
+TOTAL_SECONDS = 140.0
 DRAIN_SECONDS = 6.0
 QUIET_SECONDS = 1.5
 MINIMUM_FRAMES = 20
@@ -143,6 +143,7 @@ def watch(
     """Wait until the camera has played and the node has published what was under way."""
     recording = monitor.recording
     start = time.monotonic()
+    deadline = start + TOTAL_SECONDS
     while not recording.rgb_arrivals:
         require_running(node)
         require_running(camera)
@@ -162,7 +163,7 @@ def watch(
     while (
         played < seconds
         or (frames < ENOUGH_FRAMES and played < 3 * seconds)
-        or (frames < MINIMUM_FRAMES and played < LONGEST_SECONDS)
+        or (frames < MINIMUM_FRAMES and time.monotonic() < deadline)
     ):
         require_running(node)
         require_running(camera)

@@ -237,7 +237,7 @@ def table(figures: Mapping[str, Any]) -> str:
     for name, text in (('rmse', 'RMSE'), ('rmse_edge', 'RMSE within 4 px of depth edges')):
         before, after = (figures['error_m'][name][m] for m in ('interpolated', 'output'))
         lines.append(
-            f'  {text:<44}{before * 100:>7.2f} cm{after * 100:>7.2f} cm{after / before - 1:>10.0%}'
+            f'  {text:<44}{before * 100:>7.2f} cm{after * 100:>7.2f} cm{after / before - 1:>+10.1%}'
         )
     if figures['coverage'] < 0.9995:
         lines.append(f'  {"pixels that have a depth":<44}{"":>10}{figures["coverage"]:>10.1%}')
