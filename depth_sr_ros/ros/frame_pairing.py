@@ -13,16 +13,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from depth_sr_ros.ros.stamp_watch import StampError, StampWatch, Topic, Verdict
+
 _MILLISECOND = 1_000_000
 _LEARNING_WINDOW = 16
-
-
-class StampError(ValueError):
-    """A message with an unusable stamp; `reason` names its counter in PairingCounts."""
-
-    def __init__(self, reason: str, message: str):
-        super().__init__(message)
-        self.reason = reason
 
 
 class Pair(NamedTuple):
@@ -179,12 +173,8 @@ class NearestPairing:
     def _reset(self) -> None:
         self._rgb: list[_Frame] = []
         self._depth: list[_Frame] = []
-        self._newest_rgb_ns: int | None = None
-        self._newest_depth_ns: int | None = None
         self._decided_ns = 0
-        # Set while one topic has jumped back and the other one has not followed yet.
-        self._rgb_is_behind_jump = False
-        self._depth_is_behind_jump = False
+        self._watch = StampWatch(self.clock_jump_ns)
         self._rhythm = _DepthRhythm()
 
     def add_rgb(self, stamp_ns: int, item: Any, now_ns: int) -> list[Pair]:
@@ -194,35 +184,20 @@ class NearestPairing:
             StampError: stamp zero or negative, seen before, or older than a frame already decided.
         """
         self.counts.rgb_received += 1
-        newest = self._newest_rgb_ns
-        self._refuse_zero('RGB', stamp_ns)
-        pairs: list[Pair] = []
-        if newest is not None and stamp_ns <= newest:
-            if newest - stamp_ns > self.clock_jump_ns:
-                pairs = self._rgb_jumped(stamp_ns)
-            elif self._holds(self._rgb, stamp_ns) or stamp_ns == newest:
-                self._refuse('duplicate', f'RGB stamp {stamp_ns} ns came twice')
-            elif stamp_ns <= self._decided_ns:
-                self._refuse(
-                    'out_of_order',
-                    f'RGB stamp {stamp_ns} ns came after a frame with {self._decided_ns} ns; '
-                    'stamps must increase',
-                )
-        if self._rgb_is_behind_jump and self._newest_depth_ns is not None:
-            ahead_ns = stamp_ns - self._newest_depth_ns
-            if ahead_ns > self.clock_jump_ns:
-                self.counts.no_partner += 1
-                self.nearest_gap_ns = ahead_ns
-                self._newest_rgb_ns = self._decided_ns = stamp_ns
-                return pairs
-            self._rgb_is_behind_jump = False
-        frame = _Frame(stamp_ns, now_ns, item)
-        if self._rgb and stamp_ns < self._rgb[-1].stamp_ns:
-            insort(self._rgb, frame, key=_stamp_of)
-        else:
-            self._rgb.append(frame)
-        if self._newest_rgb_ns is None or stamp_ns > self._newest_rgb_ns:
-            self._newest_rgb_ns = stamp_ns
+        verdict = self._judge(Topic.RGB, stamp_ns)
+        if verdict is Verdict.LEFT_OVER:
+            self._drop_for_lack_of_depth(stamp_ns)
+            return []
+        pairs = self._start_afresh() if verdict is Verdict.JUMPED else []
+        if stamp_ns == self._decided_ns or self._holds(self._rgb, stamp_ns):
+            self._refuse('duplicate', f'RGB stamp {stamp_ns} ns came twice')
+        if stamp_ns < self._decided_ns:
+            self._refuse(
+                'out_of_order',
+                f'RGB stamp {stamp_ns} ns came after a frame with {self._decided_ns} ns; '
+                'stamps must increase',
+            )
+        insort(self._rgb, _Frame(stamp_ns, now_ns, item), key=_stamp_of)
         pairs += self._decide(now_ns)
         while len(self._rgb) > self.queue_size:
             self._settle(self._rgb.pop(0), pairs)
@@ -235,28 +210,16 @@ class NearestPairing:
             StampError: stamp zero or negative, or seen before.
         """
         self.counts.depth_received += 1
-        newest = self._newest_depth_ns
-        self._refuse_zero('depth', stamp_ns)
-        pairs: list[Pair] = []
-        if newest is not None and stamp_ns <= newest:
-            if newest - stamp_ns > self.clock_jump_ns:
-                pairs = self._depth_jumped(stamp_ns)
-            elif self._holds(self._depth, stamp_ns) or stamp_ns == newest:
-                self._refuse('duplicate', f'depth stamp {stamp_ns} ns came twice')
-        if self._depth_is_behind_jump and self._newest_rgb_ns is not None:
-            if stamp_ns - self._newest_rgb_ns > self.clock_jump_ns:
-                # Left over from before the jump: it must not pass for the future of the new frames.
-                self.counts.from_before_jump += 1
-                self._newest_depth_ns = stamp_ns
-                return pairs
-            self._depth_is_behind_jump = False
-        frame = _Frame(stamp_ns, now_ns, item)
-        if self._depth and stamp_ns < self._depth[-1].stamp_ns:
-            insort(self._depth, frame, key=_stamp_of)
-        else:
-            self._depth.append(frame)
-            self._newest_depth_ns = stamp_ns
-            self._rhythm.observe(stamp_ns, now_ns)
+        verdict = self._judge(Topic.DEPTH, stamp_ns)
+        if verdict is Verdict.LEFT_OVER:
+            # It must not pass for the future of the new frames.
+            self.counts.from_before_jump += 1
+            return []
+        pairs = self._start_afresh() if verdict is Verdict.JUMPED else []
+        if self._holds(self._depth, stamp_ns):
+            self._refuse('duplicate', f'depth stamp {stamp_ns} ns came twice')
+        insort(self._depth, _Frame(stamp_ns, now_ns, item), key=_stamp_of)
+        self._rhythm.observe(stamp_ns, now_ns)
         pairs += self._decide(now_ns)
         if len(self._depth) > self.queue_size:
             del self._depth[0]
@@ -276,39 +239,31 @@ class NearestPairing:
         self.counts.no_partner += len(self._rgb)
         self._reset()
 
+    def _judge(self, topic: Topic, stamp_ns: int) -> Verdict:
+        try:
+            return self._watch.judge(topic, stamp_ns)
+        except StampError:
+            self.counts.zero_stamp += 1
+            raise
+
     def _refuse(self, reason: str, message: str) -> None:
         setattr(self.counts, reason, getattr(self.counts, reason) + 1)
         raise StampError(reason, message)
-
-    def _refuse_zero(self, topic: str, stamp_ns: int) -> None:
-        if stamp_ns <= 0:
-            self._refuse('zero_stamp', f'{topic} stamp is {stamp_ns} ns; it must be above 0')
 
     @staticmethod
     def _holds(frames: list[_Frame], stamp_ns: int) -> bool:
         index = bisect_left(frames, stamp_ns, key=_stamp_of)
         return index < len(frames) and frames[index].stamp_ns == stamp_ns
 
-    def _rgb_jumped(self, stamp_ns: int) -> list[Pair]:
-        pairs = self._decide_all()
-        if not self._rgb_is_behind_jump:  # else the depth jumped first and is new already
-            self.counts.clock_jumps += 1
-            self._depth.clear()
-            self._rhythm.reset()
-            self._depth_is_behind_jump = self._newest_depth_ns is not None
-        self._newest_rgb_ns = stamp_ns
-        self._decided_ns = 0
-        return pairs
-
-    def _depth_jumped(self, stamp_ns: int) -> list[Pair]:
+    def _start_afresh(self) -> list[Pair]:
+        """Settle what waits with what is there, and forget all that came before the jump."""
         pairs: list[Pair] = []
-        if not self._depth_is_behind_jump:  # else the waiting RGB frames are new already
-            self.counts.clock_jumps += 1
-            pairs = self._decide_all()
-            self._rgb_is_behind_jump = self._newest_rgb_ns is not None
-        self._newest_depth_ns = stamp_ns
+        while self._rgb:
+            self._settle(self._rgb.pop(0), pairs)
+        self.counts.clock_jumps += 1
         self._depth.clear()
         self._rhythm.reset()
+        self._decided_ns = 0
         return pairs
 
     def _nearest(self, stamp_ns: int) -> tuple[_Frame | None, _Frame | None]:
@@ -357,35 +312,30 @@ class NearestPairing:
         self._forget_passed_depth()
         return pairs
 
-    def _decide_all(self) -> list[Pair]:
-        pairs: list[Pair] = []
-        while self._rgb:
-            self._settle(self._rgb.pop(0), pairs)
-        return pairs
-
     def _settle(self, frame: _Frame, pairs: list[Pair]) -> None:
         stamp_ns = self._decided_ns = frame.stamp_ns
         nearest, before = self._nearest(stamp_ns)
         if nearest is None:
-            if self._newest_depth_ns is not None:
-                self.nearest_gap_ns = abs(self._newest_depth_ns - stamp_ns)
+            self._drop_for_lack_of_depth(stamp_ns)
+            return
+        self.nearest_gap_ns = abs(nearest.stamp_ns - stamp_ns)
+        if self.nearest_gap_ns <= self.slop_ns:
+            self.counts.paired += 1
+            pairs.append(Pair(frame.item, nearest.item, stamp_ns, nearest.stamp_ns, False))
+        elif before is not None and stamp_ns - before.stamp_ns <= self.depth_hold_ns:
+            self.counts.held += 1
+            pairs.append(Pair(frame.item, before.item, stamp_ns, before.stamp_ns, True))
         else:
-            self.nearest_gap_ns = abs(nearest.stamp_ns - stamp_ns)
-            if self.nearest_gap_ns <= self.slop_ns:
-                self.counts.paired += 1
-                pairs.append(Pair(frame.item, nearest.item, stamp_ns, nearest.stamp_ns, False))
-                return
-            if before is not None and stamp_ns - before.stamp_ns <= self.depth_hold_ns:
-                self.counts.held += 1
-                pairs.append(Pair(frame.item, before.item, stamp_ns, before.stamp_ns, True))
-                return
+            self.counts.no_partner += 1
+
+    def _drop_for_lack_of_depth(self, stamp_ns: int) -> None:
         self.counts.no_partner += 1
+        newest = self._watch.newest[Topic.DEPTH]
+        if newest is not None:
+            self.nearest_gap_ns = abs(newest - stamp_ns)
 
     def _forget_passed_depth(self) -> None:
         """Drop every depth that has another one between itself and all frames to come."""
-        if self._rgb_is_behind_jump:
-            return  # the frames to come will be older than those decided
-        oldest = self._rgb[0].stamp_ns if self._rgb else self._decided_ns
         depth = self._depth
-        while len(depth) > 1 and depth[1].stamp_ns <= oldest:
+        while len(depth) > 1 and depth[1].stamp_ns <= self._decided_ns:
             del depth[0]

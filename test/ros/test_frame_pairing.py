@@ -244,6 +244,14 @@ class TestBadStamps:
         pairs = pairing.add_depth(START + 40 * MS, 'late', 5)
         assert [pair.depth for pair in pairs] == ['far', 'late']
 
+    def test_an_rgb_frame_out_of_order_still_finds_the_depth_before_it(self):
+        pairing = pairing_ms()
+        pairing.add_depth(START, 'early', 0)
+        pairing.add_depth(START + 30 * MS, 'late', 1)
+        pairing.add_rgb(START + 40 * MS, 'second', 2)
+        pairs = pairing.add_rgb(START + 2 * MS, 'first', 3)
+        assert [(pair.rgb, pair.depth) for pair in pairs] == [('first', 'early')]
+
 
 class TestClockJump:
     def lap(self, number, shift_ms=0.0, period_ms=33.0):
