@@ -31,6 +31,7 @@ STAGES = (
     'encode',
     'publish',
     'extras',  # camera_info and what is published only while somebody subscribes
+    'own cpu',  # processor time of the worker for decode, encode, publish and extras
     'total',  # from arrival to the end of publish
     'stamp age',  # from the RGB stamp to the end of publish, on the node's clock
 )

@@ -84,15 +84,18 @@ class FrameProcessor:
             raise FrameDroppedError(
                 'stale', f'waited {waited:.3f} s; max_age allows {parameters.max_age:g} s'
             )
+        cpu_start = time.thread_time_ns()
         rgb, depth = self._decode(pair, parameters)
-        decoded = time.monotonic_ns()
+        decoded, cpu_decoded = time.monotonic_ns(), time.thread_time_ns()
         result = self._run(rgb, depth)
-        computed = time.monotonic_ns()
+        computed, cpu_computed = time.monotonic_ns(), time.thread_time_ns()
         if parameters.min_confidence > 0:
             result.depth[result.confidence < parameters.min_confidence] = 0
         frame = DenseFrame(rgb_message.header, rgb, result.depth, result.confidence)
         self._publish(frame, parameters)
         published = time.monotonic_ns()
+        own_cpu = cpu_decoded - cpu_start + time.thread_time_ns() - cpu_computed
+        latency('own cpu', 1e-9 * own_cpu)
         latency('decode', 1e-9 * (decoded - start))
         latency('pipeline', 1e-9 * (computed - decoded))
         latency('total', 1e-9 * (published - arrival_ns))

@@ -32,6 +32,7 @@ class HealthReporter:
         self._log = log
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 1)
         self._active_since: float | None = None
+        self._cpu = (time.monotonic(), time.process_time())
         self._profile_advice = profile_advice()
         self.incompatible: dict[str, str] = {}
         """Input -> the policy that made one of its publishers incompatible."""
@@ -63,10 +64,19 @@ class HealthReporter:
                 f'{self._node.get_fully_qualified_name()}: depth super-resolution',
                 hardware_id,
                 diagnosis,
-                {'nearest gap [ms]': gap, **details},
+                {
+                    'nearest gap [ms]': gap,
+                    'cpu [% of a core]': f'{100 * self._cpu_share():.1f}',
+                    **details,
+                },
             )
         ]
         self._publisher.publish(array)
+
+    def _cpu_share(self) -> float:
+        """Processor time of this process per second since the last call."""
+        (then, used_then), self._cpu = self._cpu, (time.monotonic(), time.process_time())
+        return (self._cpu[1] - used_then) / max(self._cpu[0] - then, 1e-9)
 
     def _diagnose(
         self, inputs: Mapping[str, Any], nearest_gap_ns: int | None, slop: float

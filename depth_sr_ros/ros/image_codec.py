@@ -319,4 +319,9 @@ def _fill(msg: Any, values: np.ndarray, encoding: str) -> None:
     msg.encoding = encoding
     msg.is_bigendian = int(sys.byteorder == 'big')
     msg.step = values.nbytes // values.shape[0]
-    msg.data = byte_array(values)
+    data = getattr(msg, 'data', None)
+    if isinstance(data, array.array) and data.typecode == 'B' and len(data) == values.nbytes:
+        # A message that is used again: new memory of this size costs more than filling it.
+        np.frombuffer(data, np.uint8)[:] = values.reshape(-1).view(np.uint8)
+    else:
+        msg.data = byte_array(values)

@@ -51,6 +51,7 @@ class OutputPublishers:
         self._camera_info = camera_info
         self._warn = warn
         self._rays: tuple[Any, np.ndarray] | None = None
+        self._image = Image()  # used again for every frame, so that its memory is
         self.publishers = {topic: self._create(topic) for topic in TOPICS}
 
     def _create(self, topic: str) -> Any:
@@ -72,7 +73,8 @@ class OutputPublishers:
 
     def __call__(self, frame: DenseFrame, parameters: NodeParameters) -> None:
         start = time.monotonic()
-        image = Image(header=frame.header)
+        image = self._image
+        image.header = frame.header
         inexpressible = encode_depth_into(image, frame.depth, parameters.output_encoding)
         encoded = time.monotonic()
         self._publish('depth/image', image)
