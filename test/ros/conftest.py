@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -135,6 +136,46 @@ def start_node(start_process):
             f'__ns:=/{name}',
             *arguments,
             *settings,
+        )
+        if wait_for:
+            process.wait_for_line(wait_for)
+        return process
+
+    return start
+
+
+INJECTED_NODE = """
+import sys, time
+import numpy as np
+from types import SimpleNamespace
+from depth_sr_ros.ros.node import main
+
+class Pipeline:
+    description = {'weights': 'test', 'device': 'cpu'}
+
+    def __call__(self, rgb, depth):
+%s
+
+sys.exit(main(load=lambda parameters: Pipeline()))
+"""
+
+
+@pytest.fixture(scope='module')
+def start_injected(start_process):
+    """Start the real node around a pipeline whose `__call__(self, rgb, depth)` has this body."""
+
+    def start(
+        name: str, body: str, *arguments: str, wait_for: str | None = 'rgb/image <-'
+    ) -> Process:
+        process = start_process(
+            '-c',
+            INJECTED_NODE % textwrap.indent(textwrap.dedent(body), ' ' * 8),
+            '--ros-args',
+            '-r',
+            f'__node:={name}',
+            '-r',
+            f'__ns:=/{name}',
+            *arguments,
         )
         if wait_for:
             process.wait_for_line(wait_for)

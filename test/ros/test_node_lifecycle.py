@@ -3,7 +3,6 @@
 
 import signal
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -16,42 +15,23 @@ RGB = np.zeros((64, 96, 3), np.uint8)
 DEPTH = np.full((32, 48), 1500, np.uint16)
 
 # A pipeline slower than the camera; what the real node does around it is what is tested.
-SLOW_NODE = textwrap.dedent("""
-    import sys, time
-    import numpy as np
-    from types import SimpleNamespace
-    from depth_sr_ros.ros.node import main
-
-    class SlowPipeline:
-        description = {'weights': 'slow', 'device': 'cpu'}
-
-        def __call__(self, rgb, depth):
-            time.sleep(0.2)
-            if rgb[0, 0, 0] == 255:
-                raise RuntimeError('out of memory')
-            value = np.full(rgb.shape[:2], depth.max(), np.float32)
-            return SimpleNamespace(depth=value, confidence=np.ones_like(value))
-
-    sys.exit(main(sys.argv, load=lambda parameters: SlowPipeline()))
-""")
+SLOW = """
+    time.sleep(0.2)
+    if rgb[0, 0, 0] == 255:
+        raise RuntimeError('out of memory')
+    dense = np.full(rgb.shape[:2], depth.max(), np.float32)
+    return SimpleNamespace(depth=dense, confidence=np.ones_like(dense))
+"""
 
 
 @pytest.fixture(scope='module')
-def start(start_process, make_client):
+def start(start_injected, make_client):
     """Start the node with the slow pipeline; its client comes back."""
 
-    def start(name, *arguments):
+    def start(name, *arguments, **wait_for):
+        process = start_injected(name, SLOW, *arguments, **wait_for)
         client = make_client(name)
-        client.node_process = start_process(
-            '-c',
-            SLOW_NODE,
-            '--ros-args',
-            '-r',
-            f'__node:={name}',
-            '-r',
-            f'__ns:=/{name}',
-            *arguments,
-        )
+        client.node_process = process
         return client
 
     return start
@@ -60,7 +40,14 @@ def start(start_process, make_client):
 @pytest.fixture(scope='module')
 def managed(start):
     """A node that waits to be configured."""
-    return start('managed', '-p', 'autostart:=false')
+    return start('managed', '-p', 'autostart:=false', wait_for=None)
+
+
+@pytest.fixture(scope='module')
+def slow(start):
+    client = start('slow')
+    client.wait_for_node()
+    return client
 
 
 def change_state(client, label):
@@ -99,14 +86,6 @@ def test_transitions(managed):
     assert change_state(managed, 'shutdown')
     assert state(managed) == 'finalized'
     assert 'Traceback' not in managed.node_process.output
-
-
-@pytest.fixture(scope='module')
-def slow(start):
-    client = start('slow')
-    client.node_process.wait_for_line('rgb/image <-')
-    client.wait_for_node()
-    return client
 
 
 def test_under_load_the_newest_frame_wins(slow, messages):
@@ -169,9 +148,8 @@ def test_an_incompatible_publisher_is_named(slow):
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_the_node_cleanly(start_process, number):
-    process = start_process('-c', SLOW_NODE)
-    process.wait_for_line('rgb/image <-')
+def test_signals_end_the_node_cleanly(start_injected, number):
+    process = start_injected(f'ended_by_{number}', SLOW)
     assert process.stop(number) == 0
     assert 'Traceback' not in process.output
 
