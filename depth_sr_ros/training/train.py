@@ -342,29 +342,19 @@ def train(
     per_step = config.batch_size * world
     sampler = StepSampler(start_step * per_step, total_steps * per_step, rank, world)
 
-    def worker_setup(_worker: int) -> None:
-        import cv2
-
-        torch.set_num_threads(1)
-        cv2.setNumThreads(1)
-
     loader = DataLoader(
         training_set,
         batch_size=config.batch_size,
         sampler=sampler,
         collate_fn=collate_function,
-        num_workers=config.workers,
-        worker_init_fn=worker_setup,
-        persistent_workers=config.workers > 0,
         pin_memory=torch.cuda.is_available(),
         drop_last=True,
-        prefetch_factor=4 if config.workers > 0 else None,
+        **_worker_options(config.workers),
     )
     validation_loader = DataLoader(
         validation_set,
         batch_size=max(1, min(config.batch_size, 8)),
-        num_workers=min(config.workers, 4),
-        worker_init_fn=worker_setup,
+        **_worker_options(min(config.workers, 4)),
     )
     trainer = pl.Trainer(
         max_steps=total_steps,
@@ -393,6 +383,27 @@ def train(
         trainer.validate(module, validation_loader, verbose=False)
         trainer.save_checkpoint(last)
     return out / 'best'
+
+
+def _single_thread(_worker: int) -> None:
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def _worker_options(workers: int) -> dict[str, Any]:
+    if workers == 0:
+        return {'num_workers': 0}
+    return {
+        'num_workers': workers,
+        'worker_init_fn': _single_thread,
+        'persistent_workers': True,
+        'prefetch_factor': 4,
+        # A forked worker inherits the locks of the threads of OpenCV and torch, and hangs.
+        'multiprocessing_context': 'spawn',
+    }
 
 
 def _copy_of(model: DepthSR) -> DepthSR:
