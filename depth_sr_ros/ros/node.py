@@ -24,11 +24,13 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo
 
+from depth_sr_ros.ros.approximate_pairing import ApproximatePairing
 from depth_sr_ros.ros.diagnostics import NodeDiagnostics
 from depth_sr_ros.ros.frame_pairing import NearestPairing, Pair, StampError
 from depth_sr_ros.ros.frame_processor import Arrival, FrameDroppedError, FrameProcessor
 from depth_sr_ros.ros.health import HealthReporter
 from depth_sr_ros.ros.input_formats import depth_format, rgb_format
+from depth_sr_ros.ros.missing_package import remedy
 from depth_sr_ros.ros.output_publishers import OutputPublishers
 from depth_sr_ros.ros.parameters import (
     NodeParameters,
@@ -75,7 +77,7 @@ class SuperResolutionNode(LifecycleNode):
         self._log = ThrottledLog(self.get_logger())
         self._diagnostics = NodeDiagnostics()
         self._health = HealthReporter(self, self._diagnostics, self._log)
-        self._pairing = NearestPairing(*self._pairing_times())
+        self._pairing = self._make_pairing()
         self._worker: Worker[Pair] | None = None
         self._processor: FrameProcessor | None = None
         self._outputs: OutputPublishers | None = None
@@ -106,17 +108,10 @@ class SuperResolutionNode(LifecycleNode):
             pipeline = self._worker.call(lambda: self._load(self._values))
             self._worker.call(lambda: check_pipeline(pipeline))
             cv_bridge = _make_cv_bridge() if self._values.use_cv_bridge else None
-        except ImportError as error:
-            package = (error.name or 'torch').partition('.')[0]
-            self.get_logger().fatal(
-                f'{error}: the Python that runs this node is {sys.executable}; install it with '
-                f'`{sys.executable} -m pip install {package}`'
-            )
-            self._release()
-            return TransitionCallbackReturn.FAILURE
         except Exception as error:
+            reason = remedy(error) if isinstance(error, ImportError) else error
             self.get_logger().fatal(
-                f'the pipeline could not be loaded: {type(error).__name__}: {error}'
+                f'the pipeline could not be loaded: {type(error).__name__}: {reason}'
             )
             self._release()
             return TransitionCallbackReturn.FAILURE
@@ -312,6 +307,16 @@ class SuperResolutionNode(LifecycleNode):
             return SetParametersResult(successful=False, reason=str(error))
         self._pairing.slop_ns, self._pairing.depth_hold_ns = self._pairing_times()
         return SetParametersResult(successful=True)
+
+    def _make_pairing(self) -> NearestPairing | ApproximatePairing:
+        if self._values.pairing == 'nearest':
+            return NearestPairing(*self._pairing_times())
+        try:
+            return ApproximatePairing(*self._pairing_times())
+        except ImportError as error:
+            raise ParameterError(
+                f'pairing is approximate: {remedy(error)}, or set it to nearest'
+            ) from error
 
     def _pairing_times(self) -> tuple[int, int]:
         values = self._values

@@ -98,6 +98,13 @@ class NodeParameters:
         'Ask cv_bridge, which must be installed, for RGB encodings that are not known here.',
         read_only=True,
     )
+    pairing: str = _parameter(
+        'nearest',
+        'How RGB and depth find each other: nearest (each RGB frame once, with the depth nearest '
+        'in time) or approximate (by message_filters, which must be installed).',
+        choices=('nearest', 'approximate'),
+        read_only=True,
+    )
     slop: float = _parameter(
         0.02,
         'Largest difference in seconds between the stamps of a pair; 0 = equal stamps only.',

@@ -177,6 +177,29 @@ def test_without_torch_the_remedy_is_said(start_process):
     assert 'Traceback' not in process.output
 
 
+def test_approximate_pairing_needs_its_package(start_process):
+    blocked = "import sys; sys.modules['message_filters'] = None"
+    process = start_process(
+        '-c',
+        f'{blocked}; from depth_sr_ros.ros.node import main; sys.exit(main())',
+        '--ros-args',
+        '-p',
+        'pairing:=approximate',
+    )
+    assert process.wait() == 1
+    assert 'message-filters' in process.output
+    assert 'or set it to nearest' in process.output
+    assert 'Traceback' not in process.output
+
+
+def test_approximate_pairing(start, messages):
+    pytest.importorskip('message_filters')
+    client = start('approximate', '-p', 'pairing:=approximate')
+    client.wait_for_node()
+    stamp = client.next_stamp()
+    client.exchange(RGB, DEPTH, stamp_ns=stamp, depth_stamp_ns=stamp - 5_000_000)
+
+
 def test_wrong_start_parameters_are_all_named(start_node):
     process = start_node(name='wrong', wait_for=None, slop=-3.0, output_encoding='mono8')
     assert process.wait() == 1

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `sr_node` publishes only for those who subscribe, and at other sizes; compressed inputs."""
 
+import json
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -179,3 +182,31 @@ def test_compressed_transports(start_injected, make_client, messages):
     assert outputs, client.values()
     np.testing.assert_allclose(messages.array(outputs[0]), 2)
     assert process.alive
+
+
+def dumped(client):
+    """What `ros2 param dump` writes: every parameter with its value."""
+    from rcl_interfaces.srv import GetParameters, ListParameters
+    from rclpy.parameter import parameter_value_to_python
+
+    names = client.call(ListParameters, 'list_parameters', ListParameters.Request()).result.names
+    request = GetParameters.Request(names=names)
+    values = client.call(GetParameters, 'get_parameters', request).values
+    return dict(zip(names, map(parameter_value_to_python, values), strict=True))
+
+
+def test_parameters_go_round(client, start_injected, make_client, tmp_path):
+    """sr.yaml and a dump of a running node start a node with the same parameters."""
+    assert client.set_parameters(slop=0.03, color_range=[1.0, 5.0])[0]
+    values = dumped(client)
+    assert values['slop'] == 0.03
+    assert any(name.startswith('qos_overrides./ramp/rgb/image.subscription') for name in values)
+    lists = {name: list(v) if hasattr(v, 'tolist') else v for name, v in values.items()}
+    file = tmp_path / 'dump.yaml'
+    file.write_text(json.dumps({'/**': {'ros__parameters': lists}}))
+    sr_yaml = Path(__file__).parents[2] / 'config' / 'sr.yaml'
+    start_injected('again', RAMP, '--params-file', str(sr_yaml), '--params-file', str(file))
+    again = dumped(make_client('again'))
+    assert {name: again[name] for name in values if 'qos_overrides' not in name} == {
+        name: value for name, value in values.items() if 'qos_overrides' not in name
+    }
