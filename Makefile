@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # make demo    a real node over a real stream, figures and a picture in out/
-# make test    the tests          make lint    ruff and mypy          make clean
+# make test    the tests          make lint    ruff and mypy
+# make venv    only .venv         make clean
 # Each makes .venv when it is needed; PYTHON chooses the interpreter (3.10 to 3.13).
 
 PYTHON ?= python3
@@ -11,12 +12,17 @@ ros := $(shell [ -n "$$ROS_DISTRO" ] && $(PYTHON) -c 'import rclpy' 2>/dev/null 
 kind := $(or $(ros),wheels)
 ifeq ($(kind),wheels)
 unexport PYTHONPATH AMENT_PREFIX_PATH
+make_venv := $(PYTHON) tools/make_venv.py
+else
+make_venv := $(PYTHON) tools/make_venv.py --beside-ros
 endif
 inputs := setup.py setup.cfg constraints.txt tools/make_venv.py
 installed := .venv/$(kind).stamp
 installed_dev := .venv/$(kind)-dev.stamp
 
-.PHONY: demo test lint clean
+.PHONY: venv demo test lint clean
+
+venv: $(installed)
 
 demo: $(installed)
 	.venv/bin/python -m depth_sr_ros.ros.demo
@@ -34,9 +40,9 @@ clean:
 	find depth_sr_ros launch test tools -name __pycache__ -prune -exec rm -rf {} +
 
 $(installed): $(inputs)
-	@$(PYTHON) tools/make_venv.py
+	@$(make_venv)
 	@touch $@
 
 $(installed_dev): $(inputs)
-	@$(PYTHON) tools/make_venv.py --dev
+	@$(make_venv) --dev
 	@touch $(installed) $@

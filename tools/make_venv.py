@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes .venv with all that `make demo` (or, with --dev, `make test`) needs, telling how far it is.
 
-Where a ROS installation is sourced and this Python can import its rclpy, the environment sees the
-system's packages, ROS and its cv2 come from there, and what is installed keeps its version.
-Everywhere else ROS 2 and cv2 are installed as wheels. Only the standard library is needed.
+With --beside-ros, which the Makefile says where a ROS installation is sourced whose rclpy this Python
+can import, the environment sees the system's packages, ROS and its cv2 come from there, and what is
+installed keeps its version. Otherwise ROS 2 and cv2 are installed as wheels. Only the standard
+library is needed.
 """
 
 import argparse
@@ -23,21 +24,6 @@ VENV = HERE / '.venv'
 PIN = re.compile(r'^([A-Za-z0-9._-]+)==')
 DOWNLOAD = re.compile(r'^\s*Downloading (?:.*/)?([A-Za-z0-9_.]+)-\d\S* \(([^)]*)\)')
 PROGRESS = re.compile(r'^Progress (\d+) of (\d+)')
-
-
-def ros_is_sourced():
-    """Whether a ROS installation is sourced that this very Python can use."""
-    if not os.environ.get('ROS_DISTRO'):
-        return False
-    if importlib.util.find_spec('rclpy') is not None:
-        return True
-    print(
-        f'ROS {os.environ["ROS_DISTRO"]} is sourced, but Python {sys.version.split()[0]} '
-        f'({sys.executable}) cannot import its rclpy: using ROS 2 wheels instead. '
-        'To use the sourced ROS: make PYTHON=/usr/bin/python3',
-        flush=True,
-    )
-    return False
 
 
 def constraints_beside_ros(text):
@@ -161,14 +147,23 @@ def make_venv(title, beside_ros):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--dev', action='store_true', help='also what tests and lint need')
-    dev = parser.parse_args().dev
+    parser.add_argument('--beside-ros', action='store_true', help='use the ROS that is sourced')
+    arguments = parser.parse_args()
+    dev, beside_ros = arguments.dev, arguments.beside_ros
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
         sys.exit(
             f'Python {sys.version.split()[0]} at {sys.executable}: 3.10 to 3.13 are supported. '
             'Choose one with: make PYTHON=/path/to/python3'
         )
 
-    beside_ros = ros_is_sourced()
+    distribution = os.environ.get('ROS_DISTRO', '')
+    if distribution and not beside_ros:
+        print(
+            f'ROS {distribution} is sourced, but {sys.executable} (Python '
+            f'{sys.version.split()[0]}) cannot import its rclpy: using ROS 2 wheels instead. '
+            'To use the sourced ROS: make PYTHON=/usr/bin/python3',
+            flush=True,
+        )
     extras = ['dev', 'train', 'export', 'bag'] if dev else []
     if not beside_ros:
         extras.append('ros')
@@ -186,7 +181,7 @@ def main():
         )  # old pips know no raw
         pip_install('[3/4] installing torch (with a GPU build the largest part)', 'torch', *pinned)
         what = 'depth_sr_ros' + (' for development' if dev else '')
-        where = f'ROS {os.environ["ROS_DISTRO"]} as sourced' if beside_ros else 'ROS 2 wheels'
+        where = f'ROS {distribution} as sourced' if beside_ros else 'ROS 2 wheels'
         package = f'.[{",".join(extras)}]' if extras else '.'
         pip_install(f'[4/4] installing {what}, {where}', '--editable', package, *pinned)
 
