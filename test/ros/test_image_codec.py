@@ -315,6 +315,16 @@ class TestEncode:
         tolerance = 0 if encoding == '32FC1' else 0.000504
         np.testing.assert_allclose(decode_depth(message), depth, atol=tolerance, rtol=0)
 
+    def test_a_message_that_is_used_again_keeps_its_memory(self):
+        message = SimpleNamespace()
+        encode_depth_into(message, np.full((4, 6), 2, np.float32))
+        memory = message.data
+        encode_depth_into(message, np.full((4, 6), 3, np.float32))
+        assert message.data is memory
+        assert (decode_depth(message) == 3).all()
+        encode_depth_into(message, np.full((5, 6), 4, np.float32))
+        assert decode_depth(message).shape == (5, 6)
+
     def test_other_float_types_and_strides_are_taken(self):
         depth = np.arange(1, 25, dtype=np.float64).reshape(4, 6)[:, ::2]
         message = SimpleNamespace()
