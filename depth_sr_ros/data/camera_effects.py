@@ -58,12 +58,14 @@ def _vignette(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     kind = rng.random()
     if kind < 0.2:  # The camera moves while the shutter is open.
-        length = int(rng.integers(3, 12))
+        # Odd, since the middle of an even kernel is between pixels and would move the picture.
+        length = 2 * int(rng.integers(1, 6)) + 1
         kernel = np.zeros((length, length), np.float32)
-        middle, angle = (length - 1) / 2, rng.uniform(0, np.pi)
-        reach = np.array([np.cos(angle), np.sin(angle)]) * middle
-        ends = [tuple(int(c) for c in np.round(middle + s * reach)) for s in (-1, 1)]
-        cv2.line(kernel, ends[0], ends[1], 1.0)
+        middle, angle = length // 2, rng.uniform(0, np.pi)
+        reach = np.round(np.array([np.cos(angle), np.sin(angle)]) * middle).astype(int)
+        ends = [(int(middle + s * reach[0]), int(middle + s * reach[1])) for s in (-1, 1)]
+        cv2.line(kernel, *ends, 1.0)
+        kernel += kernel[::-1, ::-1]
         return cv2.filter2D(image, -1, kernel / kernel.sum())
     if kind < 0.5:
         return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.3))

@@ -56,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
             for job in jobs:
                 progress.update(_render(job))
         else:
+            # Mesa's software renderer would start a thread per core in each of them.
+            os.environ.setdefault('LP_NUM_THREADS', '1')
             with multiprocessing.get_context('spawn').Pool(args.workers) as pool:
                 for count in pool.imap_unordered(_render, jobs):
                     progress.update(count)

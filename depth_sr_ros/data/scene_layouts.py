@@ -43,7 +43,7 @@ class Layout:
         """Draw a camera: eye level, low as on a small robot, close to a table, facing a wall."""
         low, high = self.centre - self.half, self.centre + self.half
         kind = rng.random()
-        if self.outdoors or kind < 0.4:
+        if self.outdoors or kind < 0.33:
             eye = rng.uniform(low, high)
             eye[2] = rng.uniform(0.9, 1.9) if rng.random() < 0.6 else rng.uniform(0.12, 0.6)
             if rng.random() < 0.15:
@@ -301,8 +301,10 @@ def _clutter(builder, rng) -> None:
 
 
 def _room_lights(builder, rng, size, open_top) -> None:
-    for _ in range(int(rng.integers(1, 4))):
-        colour = rng.uniform(0.3, 0.8) * np.clip(rng.normal(1, 0.12, 3), 0.5, 1.2)
+    count = int(rng.integers(1, 4))
+    for _ in range(count):
+        # Brightness above 1 is lost, so several lights share it; some still dazzle.
+        colour = rng.uniform(0.4, 1.1) / np.sqrt(count) * np.clip(rng.normal(1, 0.12, 3), 0.5, 1.2)
         position = rng.uniform((0.2, 0.2, 0.6), (0.8, 0.8, 0.97)) * size
         if rng.random() < 0.2:
             builder.lights.append(

@@ -38,7 +38,7 @@ def texture_copying_layout(rng: np.random.Generator, textures: TextureLibrary) -
     """Draw a plane, a gentle relief, a dome or a cylinder; prints on planes; lights; shadows."""
     builder = SceneBuilder(rng, textures)
     texture = _strong(textures.surface, rng)
-    size = float(np.exp(rng.uniform(np.log(0.2), np.log(1.5))))
+    size = float(np.exp(rng.uniform(np.log(0.15), np.log(0.9))))
     ground = Material(
         texture, (size, size * texture.shape[0] / texture.shape[1]),
         specular=float(rng.choice([0.0, 0.3, 0.9])), shininess=float(rng.uniform(0.1, 0.9)),
@@ -55,29 +55,32 @@ def texture_copying_layout(rng: np.random.Generator, textures: TextureLibrary) -
         builder.add(crumpled(rng, 20, 20, rng.uniform(0.05, 0.3), cells=160), ground)
     elif kind == 'dome':
         radius = rng.uniform(8, 25)
-        latitude = np.linspace(0, np.pi / 2, 160)
+        latitude = np.linspace(0.3, np.pi / 2, 120)
         profile = radius * np.stack([np.cos(latitude), np.sin(latitude) - 1], -1)
-        builder.add(lathe(profile, sides=360), ground)
+        builder.add(lathe(profile, sides=160), ground)
     else:
         radius = rng.uniform(4, 12)
-        angle = np.linspace(0, np.pi, 400)
-        along = np.linspace(-_HALF, _HALF, 120)
+        angle = np.linspace(0, np.pi, 240)
+        along = np.linspace(-_HALF, _HALF, 80)
         a, y = np.meshgrid(angle[::-1], along)
         points = np.stack([radius * np.cos(a), y, radius * (np.sin(a) - 1)], -1)
         normals = np.stack([np.cos(a), 0 * a, np.sin(a)], -1)
         builder.add(patch(points, np.stack([-radius * a, y], -1), normals), ground)
 
-    for _ in range(int(rng.integers(1, 4))):
-        _light_with_shadows(builder, rng)
+    count = int(rng.integers(1, 4))
+    for _ in range(count):
+        _light_with_shadows(builder, rng, rng.uniform(0.4, 0.9) / count)
     scene = builder.finish(ambient=float(rng.uniform(0.1, 0.35)))
     return SmoothLayout(scene, np.zeros(3), np.ones(3), [], [])
 
 
 def _strong(draw, rng: np.random.Generator) -> np.ndarray:
-    """Draw textures until one has contrast."""
+    """Draw textures until one has contrast, and edges enough."""
     for _ in range(20):
         texture = draw(rng)
-        if texture.mean(axis=-1).std() > 25:
+        grey = texture.mean(axis=-1)
+        steps = np.abs(np.diff(grey, axis=1)).mean() * grey.shape[1] / 256
+        if grey.std() > 25 and steps > 4:
             break
     return texture
 
@@ -97,11 +100,11 @@ def _prints(builder: SceneBuilder, rng: np.random.Generator, textures: TextureLi
             )
 
 
-def _light_with_shadows(builder: SceneBuilder, rng: np.random.Generator) -> None:
+def _light_with_shadows(builder: SceneBuilder, rng: np.random.Generator, strength: float) -> None:
     """Hang a light above the cameras, and between it and them things that throw shadows."""
     position = np.append(rng.uniform(-4, 4, 2), rng.uniform(8, 12))
     aim = np.append(rng.uniform(-0.5, 0.5, 2), 0.0) - position
-    colour = rng.uniform(0.4, 0.9) * np.clip(rng.normal(1, 0.1, 3), 0.6, 1.2)
+    colour = strength * np.clip(rng.normal(1, 0.1, 3), 0.6, 1.2)
     light = Light('spot', position, aim / np.linalg.norm(aim), colour, rng.uniform(20, 40))
     builder.lights.append(light)
     cloth = builder.material(1.0)

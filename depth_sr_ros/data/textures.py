@@ -131,7 +131,8 @@ def _classify(path: Path, root: Path) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def _read(path: Path, max_size: int) -> np.ndarray | None:
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    data = np.frombuffer(_without_profile(path.read_bytes()), np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if image is None or image.dtype != np.uint8 or min(image.shape[:2]) < 64:
         return None
     if image.ndim == 2:
@@ -150,6 +151,19 @@ def _read(path: Path, max_size: int) -> np.ndarray | None:
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     image.flags.writeable = False
     return image
+
+
+def _without_profile(data: bytes) -> bytes:
+    """Cut a PNG's colour profile out: libpng complains of many on standard error."""
+    if not data.startswith(b'\x89PNG'):
+        return data
+    kept, at = [data[:8]], 8
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], 'big')
+        if data[at + 4 : at + 8] != b'iCCP':
+            kept.append(data[at:end])
+        at = end
+    return b''.join(kept)
 
 
 def _vary_colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
