@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes .venv with all that `make demo` (or, with --dev, `make test`) needs, telling how far it is.
 
-With --beside-ros, which the Makefile says where a ROS installation is sourced whose rclpy this Python
-can import, the environment sees the system's packages, ROS and its cv2 come from there, and what is
-installed keeps its version. Otherwise ROS 2 and cv2 are installed as wheels. Only the standard
-library is needed.
+With --beside-ros, which the Makefile says where a ROS installation is sourced whose rclpy this
+Python can import, the environment sees the system's packages, ROS and its cv2 come from there, and
+what is installed keeps its version. Otherwise ROS 2 and cv2 are installed as wheels. Only the
+standard library is needed.
 """
 
 import argparse
