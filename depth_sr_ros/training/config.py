@@ -105,6 +105,10 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'validation_crop', tuple(self.validation_crop))
+        for item in dataclasses.fields(self):
+            # YAML reads 2e-4, without a point, as text.
+            if item.type == 'float' and isinstance(getattr(self, item.name), str):
+                object.__setattr__(self, item.name, float(getattr(self, item.name)))
         if self.task not in TASKS:
             raise ValueError(f'task is {self.task!r}: allowed are {", ".join(TASKS)}')
         if (self.steps > 0) == (self.epochs > 0):

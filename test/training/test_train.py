@@ -218,6 +218,7 @@ def test_shipped_configurations_can_be_read():
     assert (seed.learning_rate, seed.guide_learning_rate) == (2e-4, 2e-6)
     assert seed.loss_space == 'linear_300'
     assert seed.joint_guide
+    assert load_config('seed', ['learning_rate=3e-4']).learning_rate == 3e-4
 
 
 @pytest.mark.parametrize(
@@ -229,6 +230,7 @@ def test_shipped_configurations_can_be_read():
         ('guides={none: 0.9, small: 0.9, imitated: 0.0}', '1.8'),
         ('schedule=linear', 'linear'),
         ('steps', 'KEY=VALUE'),
+        ('learning_rate=fast', 'fast'),
     ],
 )
 def test_wrong_configurations_are_quoted(override, words):
