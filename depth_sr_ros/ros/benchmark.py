@@ -305,6 +305,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    print(f'starting sr_node and a camera, measuring for {arguments.seconds:g} s ...', flush=True)
     try:
         result = run_ros_benchmark(
             rgb_size=arguments.rgb_size,
@@ -324,6 +325,8 @@ def run(arguments: argparse.Namespace) -> int:
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     print(table(result))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + '\n')

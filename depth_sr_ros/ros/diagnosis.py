@@ -8,6 +8,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+_FASTER = (
+    'For more frames choose a faster device, precision or weights, a smaller image, or an '
+    'output_scale below 1'
+)
 _SMALL_SHARED_MEMORY = 128 * 2**20
 
 
@@ -75,24 +79,26 @@ def diagnose(situation: Situation) -> Diagnosis:
             return _no_input(images, situation)
     if not situation.paired and not set(situation.drops) - {'no partner'}:
         return Diagnosis(Level.ERROR, 'no partner', f'no output: {_gap_sentence(situation)}')
-    worst = _most_frequent_drop(situation)
+    refused = {c: drop for c, drop in situation.drops.items() if c not in ('superseded', 'stale')}
+    worst = _most_frequent_drop(refused)
     if worst is None:
-        return Diagnosis(Level.WARN, 'busy', 'the first frame is still being processed')
+        return Diagnosis(
+            Level.WARN,
+            'busy',
+            f'no frame has been finished within the last seconds. {_FASTER}',
+        )
     cause, number, sentence = worst
     return Diagnosis(Level.ERROR, cause, f'no output: {number} frames dropped, {cause}: {sentence}')
 
 
 def _diagnose_output(situation: Situation) -> Diagnosis:
-    worst = _most_frequent_drop(situation)
+    worst = _most_frequent_drop(situation.drops)
     if worst is None:
         return Diagnosis(Level.OK, 'ok', 'publishing')
     cause, number, sentence = worst
     whole = number + situation.published
     if cause in ('superseded', 'stale'):
-        sentence = (
-            'frames come faster than they are processed; the newest are taken. For more frames '
-            'choose a faster device, precision or weights, or a smaller image'
-        )
+        sentence = f'frames come faster than they are processed, the newest are taken. {_FASTER}'
     elif cause == 'no partner':
         sentence = _gap_sentence(situation)
     # Every camera has a hiccup now and then; one in ten is a fault.
@@ -148,10 +154,10 @@ def _gap_sentence(situation: Situation) -> str:
     return f'{sentence}: synchronise the cameras, or raise slop or depth_hold'
 
 
-def _most_frequent_drop(situation: Situation) -> tuple[str, int, str] | None:
-    if not situation.drops:
+def _most_frequent_drop(drops: Mapping[str, tuple[int, str]]) -> tuple[str, int, str] | None:
+    if not drops:
         return None
-    cause, (number, sentence) = max(situation.drops.items(), key=lambda drop: drop[1][0])
+    cause, (number, sentence) = max(drops.items(), key=lambda drop: drop[1][0])
     return cause, number, sentence
 
 

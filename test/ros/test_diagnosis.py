@@ -104,8 +104,11 @@ def test_frames_of_another_camera_are_not_blamed_on_pairing():
     assert 'set assume_registered' in result.sentence
 
 
-def test_a_slow_first_frame():
-    assert changed().cause == 'busy'
+@pytest.mark.parametrize('drops', [{}, {'superseded': (100, '')}, {'stale': (9, 'waited 1 s')}])
+def test_a_frame_that_takes_seconds(drops):
+    result = changed(drops=drops)
+    assert (result.level, result.cause) == (Level.WARN, 'busy')
+    assert 'faster device' in result.sentence
 
 
 @pytest.mark.parametrize(('number', 'level'), [(5, Level.OK), (60, Level.WARN)])
