@@ -207,11 +207,10 @@ def test_beside_ros_what_is_installed_keeps_its_version(monkeypatch):
     monkeypatch.setattr(tool.metadata, 'version', version)
     pins = (
         "numpy==2.2.6; python_version < '3.11'\nnumpy==2.5.5; python_version >= '3.11'\n"
-        'PyYAML==6.0.3\npytest==9.2.0\ntorch==2.13.0\nopencv-contrib-python-headless==5.0.0.93\n'
+        "# a comment\nPyYAML==6.0.3\npytest==9.2.0\nscipy==1.17.1; python_version == '3.11'\n"
     )
-    assert tool.constraints_beside_ros(pins).split() == [
+    assert tool.constraints_beside_ros(pins).splitlines() == [
         'numpy<2',
         'pytest<9',
-        'torch==2.13.0',
-        'opencv-contrib-python-headless<4.12',
+        "scipy<=1.17.1; python_version == '3.11'",
     ]

@@ -27,32 +27,29 @@ PROGRESS = re.compile(r'^Progress (\d+) of (\d+)')
 
 
 def constraints_beside_ros(text):
-    """constraints.txt without the pins of what the system has: ROS was built against that.
+    """constraints.txt for an environment that sees ROS's packages, as text.
 
-    text: the content of constraints.txt. Its pins of installed distributions are dropped, and numpy
-    stays in the major version of the installed one, which ROS's extension modules need.
+    The pins of what is installed are dropped: ROS was built against that. The others become upper
+    bounds, since the newest may ask for more than ROS's versions. numpy stays in the major version
+    that ROS's extension modules were built for, and pytest below 9, which refuses the plugin of
+    ROS's launch_testing.
     """
-    kept = []
+    lines = []
     for line in text.splitlines():
         pin = PIN.match(line)
-        if pin:
-            try:
-                installed = metadata.version(pin[1])
-            except metadata.PackageNotFoundError:
-                installed = None
-            if pin[1] == 'pytest':  # 9 refuses the plugin of ROS's launch_testing
-                kept.append('pytest<9')
-                continue
-            if installed is not None:
-                if pin[1] == 'numpy':
-                    kept.append(f'numpy<{int(installed.split(".")[0]) + 1}')
-                continue
-        kept.append(line)
-    lines = dict.fromkeys(kept)
-    if 'numpy<2' in lines:  # the newest cv2 wheels need numpy 2
-        lines = [line for line in lines if not line.startswith('opencv-')]
-        lines.append('opencv-contrib-python-headless<4.12')
-    return '\n'.join(lines) + '\n'
+        if not pin:
+            continue
+        try:
+            installed = metadata.version(pin[1])
+        except metadata.PackageNotFoundError:
+            installed = None
+        if pin[1] == 'pytest':
+            lines.append('pytest<9')
+        elif installed is None:
+            lines.append(line.replace('==', '<=', 1))
+        elif pin[1] == 'numpy':
+            lines.append(f'numpy<{int(installed.split(".")[0]) + 1}')
+    return '\n'.join(dict.fromkeys(lines)) + '\n'
 
 
 class StatusLine:
