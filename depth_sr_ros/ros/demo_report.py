@@ -118,7 +118,7 @@ def mean_scores(scores: Sequence[FrameScore]) -> dict[str, float]:
 
 def typical_frame(scores: Sequence[FrameScore]) -> FrameScore:
     """The frame whose gain over the interpolated input is the median: neither best nor worst."""
-    ranked = sorted(scores, key=lambda score: score.output_rmse / score.interpolated_rmse)
+    ranked = sorted(scores, key=lambda s: s.output_rmse / max(s.interpolated_rmse, 1e-9))
     return ranked[len(ranked) // 2]
 
 
@@ -246,8 +246,7 @@ def table(figures: Mapping[str, Any]) -> str:
         f'Input is the interpolated input. The output is better in {figures["better_frames"]} of'
         f' {frames["scored"]} scored frames.',
     ]
-    superseded = frames['dropped'].get('superseded', 0) + frames['dropped'].get('stale', 0)
-    if superseded:
+    if figures['fps'] < 0.9 * camera['rgb_rate'] and frames['dropped'].get('superseded'):
         lines.append(
             f'This machine makes {figures["fps"]:.1f} of the {camera["rgb_rate"]:g} frames a'
             ' second dense: the node always takes\nthe newest pair and drops those that it has'

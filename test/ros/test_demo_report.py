@@ -155,3 +155,44 @@ def test_the_picture_has_panels_where_they_belong(tmp_path):
     true_panel = picture[3 * height // 4, width // 12].astype(int)
     out_panel = picture[height // 4, width * 8 // 12].astype(int)
     assert np.abs(true_panel - out_panel).max() < 40
+
+
+@pytest.fixture
+def run_demo(monkeypatch, tmp_path):
+    """`demo.run` with a recording instead of processes; returns the folder of its results."""
+    from depth_sr_ros.ros import demo
+
+    def run(recording):
+        monkeypatch.setattr(demo, 'DemoClip', lambda path: StepClip())
+        monkeypatch.setattr(demo, 'record', lambda args, progress: recording)
+        demo.run(demo.parse_arguments(['--out', str(tmp_path)]))
+        return tmp_path
+
+    return run
+
+
+def test_a_better_output_passes_and_leaves_picture_and_figures(run_demo, capsys):
+    recording = recording_of(0.001)
+    recording.output *= 4  # 24 frames
+    out = run_demo(recording)
+    assert (out / 'demo.png').stat().st_size > 10_000
+    assert '"better_frames": 20' in (out / 'demo.json').read_text()
+    printed = capsys.readouterr().out
+    assert '0.10 cm' in printed
+    assert 'demo.png' in printed
+
+
+def test_fewer_than_twenty_frames_fail_with_what_the_node_says(run_demo):
+    from depth_sr_ros.ros.demo import DemoError
+
+    with pytest.raises(DemoError, match=r'only 6 frames came out.*20.*publishing'):
+        run_demo(recording_of(0.001))
+
+
+def test_an_output_as_bad_as_the_input_fails_with_both_figures(run_demo):
+    from depth_sr_ros.ros.demo import DemoError
+
+    recording = recording_of(0.4)
+    recording.output *= 4
+    with pytest.raises(DemoError, match=r'not better .* RMSE 40\.00 cm against'):
+        run_demo(recording)
