@@ -3,6 +3,7 @@
 
 import signal
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -39,8 +40,8 @@ def start(start_injected, make_client):
 
 @pytest.fixture(scope='module')
 def managed(start):
-    """A node that waits to be configured."""
-    return start('managed', '-p', 'autostart:=false', wait_for=None)
+    """A node that waits to be configured, on the clock of a simulation that never comes."""
+    return start('managed', '-p', 'autostart:=false', '-p', 'use_sim_time:=true', wait_for=None)
 
 
 @pytest.fixture(scope='module')
@@ -198,6 +199,32 @@ def test_approximate_pairing(start, messages):
     client.wait_for_node()
     stamp = client.next_stamp()
     client.exchange(RGB, DEPTH, stamp_ns=stamp, depth_stamp_ns=stamp - 5_000_000)
+
+
+def test_a_fault_in_a_callback_does_not_end_the_node(start_process, make_client, messages):
+    code = """
+        import sys
+        from depth_sr_ros.ros import node
+        from depth_sr_ros.ros.pass_through_node import PassThroughPipeline
+
+        class Faulty(node.NearestPairing):
+            def add_depth(self, stamp_ns, item, now_ns):
+                if item.message.encoding == 'fault':
+                    raise KeyError('nobody expected this')
+                return super().add_depth(stamp_ns, item, now_ns)
+
+        node.NearestPairing = Faulty
+        sys.exit(node.main(load=lambda parameters: PassThroughPipeline()))
+    """
+    process = start_process(
+        '-c', textwrap.dedent(code), '--ros-args', '-r', '__node:=faulty', '-r', '__ns:=/faulty'
+    )
+    process.wait_for_line('rgb/image <-')
+    client = make_client('faulty')
+    client.wait_for_node()
+    client.send(None, messages.image(DEPTH, 'fault'))
+    process.wait_for_line('nobody expected this')
+    client.exchange(RGB, DEPTH)
 
 
 def test_wrong_start_parameters_are_all_named(start_node):
