@@ -247,6 +247,8 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         header.update(metadata or {})
         temporary = folder / (WEIGHTS_FILE + '.part')
         save_file(tensors, temporary, metadata=header)
+        # safetensors writes a file that only its owner can read.
+        temporary.chmod(0o644)
         temporary.replace(folder / WEIGHTS_FILE)
         temporary = folder / (CONFIG_FILE + '.part')
         temporary.write_text(json.dumps(self.config.to_dict(), indent=2) + '\n')
