@@ -255,7 +255,7 @@ class RosClient:
         self._thread.join(10)
         self.node.destroy_node()
 
-    def wait_until(self, condition: Callable[[], Any], timeout: float = 15.0) -> Any:
+    def wait_until(self, condition: Callable[[], Any], timeout: float = 30.0) -> Any:
         """Wait until the condition holds, checked whenever a message comes; return its value."""
         deadline = time.monotonic() + timeout
         with self.changed:
@@ -313,7 +313,7 @@ class RosClient:
     def outputs_of(self, stamp_ns: int) -> list[Any]:
         return [message for message in self.depths if stamp_of(message) == stamp_ns]
 
-    def exchange(self, rgb: Any, depth: Any, *, timeout: float = 15.0, **stamps) -> Any:
+    def exchange(self, rgb: Any, depth: Any, *, timeout: float = 30.0, **stamps) -> Any:
         """Publish a pair and return the depth image that came out for it."""
         seen = len(self.depths)
         stamp_ns = self.send(rgb, depth, **stamps)
@@ -336,10 +336,10 @@ class RosClient:
     def fresh_counter(self, name: str) -> int:
         """A counter as of now: waits for the next two diagnostics messages."""
         seen = len(self.statuses)
-        assert self.wait_until(lambda: len(self.statuses) >= seen + 2, 10)
+        assert self.wait_until(lambda: len(self.statuses) >= seen + 2)
         return self.counter(name)
 
-    def wait_for_counter(self, name: str, at_least: int, timeout: float = 10.0) -> None:
+    def wait_for_counter(self, name: str, at_least: int, timeout: float = 30.0) -> None:
         assert self.wait_until(lambda: self.counter(name) >= at_least, timeout), (
             f'{name!r} did not reach {at_least}: {self.values()}'
         )
