@@ -14,8 +14,9 @@ pixels of the RGB image), colours on 0-255.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.interpolate import LinearNDInterpolator
-from scipy.spatial import QhullError
+from scipy.spatial import QhullError, cKDTree
 
 from depth_sr_ros.evaluation.metrics import has_depth
 
@@ -105,8 +106,15 @@ def _spacing(depth: Depth, size: tuple[int, int]) -> float:
     return max(float(np.sqrt(size[0] * size[1] / measurements)), 1.0)
 
 
+@lru_cache(maxsize=16)
+def _filled(data: bytes, shape: tuple[int, int], fill: str) -> Depth:
+    # Searching settings asks for the same filled map many times.
+    return FILLS[fill](np.frombuffer(data, np.float32).reshape(shape))
+
+
 def _upsampled(depth: Depth, size: tuple[int, int], fill: str) -> Depth:
-    return _resize(FILLS[fill](depth), size)
+    data = np.ascontiguousarray(depth, np.float32).tobytes()
+    return _resize(_filled(data, depth.shape, fill), size)
 
 
 def nearest(rgb: RGB, depth: Depth) -> Depth:
@@ -132,6 +140,25 @@ def bicubic(rgb: RGB, depth: Depth) -> Depth:
 def _box(image: NDArray, radius: int) -> NDArray:
     size = (2 * radius + 1, 2 * radius + 1)
     return cv2.boxFilter(image, -1, size, borderType=cv2.BORDER_REFLECT)
+
+
+def _solve_symmetric(matrix: dict[tuple[int, int], NDArray], right: list[NDArray]) -> list[NDArray]:
+    """Solve 3x3 symmetric systems, one per pixel, by cofactors; `matrix` is its upper triangle."""
+    a, b, c = matrix[0, 0], matrix[0, 1], matrix[0, 2]
+    d, e, f = matrix[1, 1], matrix[1, 2], matrix[2, 2]
+    inverse = {
+        (0, 0): d * f - e * e,
+        (0, 1): c * e - b * f,
+        (0, 2): b * e - c * d,
+        (1, 1): a * f - c * c,
+        (1, 2): b * c - a * e,
+        (2, 2): a * d - b * b,
+    }
+    determinant = a * inverse[0, 0] + b * inverse[0, 1] + c * inverse[0, 2]
+    return [
+        sum(inverse[min(i, j), max(i, j)] * right[j] for j in range(3)) / determinant
+        for i in range(3)
+    ]
 
 
 def guided_filter(
@@ -171,17 +198,15 @@ def guided_filter(
 
     channels = [fitted[..., i].astype(np.float64) for i in range(3)]
     means, mean_target = [mean(c) for c in channels], mean(target)
-    covariance = np.empty((*target.shape, 3, 3))
-    for i, j in itertools.combinations_with_replacement(range(3), 2):
-        product = mean(channels[i] * channels[j]) - means[i] * means[j]
-        covariance[..., i, j] = covariance[..., j, i] = product
-    cross = np.stack(
-        [mean(c * target) - m * mean_target for c, m in zip(channels, means, strict=True)], -1
-    )
-    slope = np.linalg.solve(covariance + epsilon * np.eye(3), cross[..., None])[..., 0]
-    offset = mean_target - np.sum(slope * np.stack(means, -1), axis=-1)
+    covariance = {
+        (i, j): mean(channels[i] * channels[j]) - means[i] * means[j] + epsilon * (i == j)
+        for i, j in itertools.combinations_with_replacement(range(3), 2)
+    }
+    cross = [mean(c * target) - m * mean_target for c, m in zip(channels, means, strict=True)]
+    slopes = _solve_symmetric(covariance, cross)
+    offset = mean_target - sum(a * m for a, m in zip(slopes, means, strict=True))
     # Windows weigh in by what they have measured.
-    coefficients = np.concatenate([slope, offset[..., None]], -1) * mass[..., None]
+    coefficients = np.stack([*slopes, offset], -1) * mass[..., None]
     total = _box(mass, pixels)
     coefficients = _box(coefficients, pixels) / np.maximum(total, 1e-9)[..., None]
     coefficients = _resize(coefficients.astype(np.float32), size)
@@ -204,34 +229,57 @@ def joint_bilateral_upsampling(
 
     Weights are Gaussian in distance (sigma `radius` spacings) and in the colour difference between
     the pixel and the measurement's cell (sigma_colour, Euclidean on 0-255). Holes have no weight.
+    Of sparse input, where cells are far apart, each pixel sees its 16 nearest measurements.
     """
     size = rgb.shape[:2]
-    valid = has_depth(depth)
-    height, width = depth.shape
-    colours = rgb.astype(np.float32)
-    cells = _resize(colours, depth.shape, cv2.INTER_AREA)
-    known = np.where(valid, depth, 0).astype(np.float32)
-    rows = (np.arange(size[0], dtype=np.float32) + 0.5) * height / size[0] - 0.5
-    columns = (np.arange(size[1], dtype=np.float32) + 0.5) * width / size[1] - 0.5
-    sigma = radius * _spacing(depth, size) * width / size[1]
-    reach = max(int(np.ceil(2 * sigma)), 1)
+    cells = _resize(rgb.astype(np.float32), depth.shape, cv2.INTER_AREA)
+    sigma = radius * _spacing(depth, size) * depth.shape[1] / size[1]
+    gather = _nearest_measurements if sigma > 2 else _cells_around
     total = np.zeros(size, np.float32)
     mass = np.zeros(size, np.float32)
-    near_rows, near_columns = np.round(rows).astype(int), np.round(columns).astype(int)
-    for down, right in itertools.product(range(-reach, reach + 1), repeat=2):
-        row = np.clip(near_rows + down, 0, height - 1)
-        column = np.clip(near_columns + right, 0, width - 1)
-        squared = (row - rows)[:, None] ** 2 + (column - columns)[None] ** 2
-        cell = (row[:, None], column[None])
-        difference = colours - cells[cell]
+    for cell, squared, valid in gather(depth, size, sigma):
+        difference = rgb - cells[cell]
         exponent = squared / (2 * sigma**2)
-        exponent += np.einsum('hwc,hwc->hw', difference, difference) / (2 * sigma_colour**2)
-        weight = np.exp(-exponent) * valid[cell]
-        total += weight * known[cell]
+        exponent = exponent + np.einsum('hwc,hwc->hw', difference, difference) / (
+            2 * sigma_colour**2
+        )
+        weight = np.exp(-exponent) * valid
+        total += weight * np.where(valid, depth[cell], 0)
         mass += weight
     base = _upsampled(depth, size, fill)
     # A trace of the interpolated value decides where no measurement has the pixel's colour.
-    return (total + 1e-6 * base) / (mass + 1e-6)
+    return ((total + 1e-6 * base) / (mass + 1e-6)).astype(np.float32)
+
+
+def _pixel_centres(length: int, cells: int) -> NDArray:
+    """Positions of `length` pixels on a grid of `cells` cells."""
+    return (np.arange(length, dtype=np.float32) + 0.5) * cells / length - 0.5
+
+
+def _cells_around(depth: Depth, size: tuple[int, int], sigma: float) -> Iterator[tuple]:
+    """Yield for each offset within 2 sigma: (index of cells, squared distances, validity)."""
+    height, width = depth.shape
+    known = has_depth(depth)
+    rows, columns = _pixel_centres(size[0], height), _pixel_centres(size[1], width)
+    reach = max(int(np.ceil(2 * sigma)), 1)
+    for down, right in itertools.product(range(-reach, reach + 1), repeat=2):
+        row = np.round(rows).astype(int) + down
+        column = np.round(columns).astype(int) + right
+        inside = ((row >= 0) & (row < height))[:, None] & ((column >= 0) & (column < width))
+        squared = (row - rows)[:, None] ** 2 + (column - columns)[None] ** 2
+        cell = (np.clip(row, 0, height - 1)[:, None], np.clip(column, 0, width - 1)[None])
+        yield cell, squared, inside & known[cell]
+
+
+def _nearest_measurements(depth: Depth, size: tuple[int, int], sigma: float) -> Iterator[tuple]:
+    """Yield for the first, second ... nearest measurement what `_cells_around` does."""
+    points = np.argwhere(has_depth(depth))
+    rows, columns = _pixel_centres(size[0], depth.shape[0]), _pixel_centres(size[1], depth.shape[1])
+    grid = np.stack(np.meshgrid(rows, columns, indexing='ij'), axis=-1)
+    distances, order = cKDTree(points).query(grid, k=list(range(1, min(16, len(points)) + 1)))
+    for rank in range(distances.shape[-1]):
+        chosen = points[order[..., rank]]
+        yield (chosen[..., 0], chosen[..., 1]), distances[..., rank] ** 2, np.True_
 
 
 def joint_bilateral(

@@ -152,3 +152,28 @@ def hidden_cases(
         depth = np.where(hidden, 0, frame.depth).astype(np.float32)
         cases.append(Case(frame.name, frame.rgb, depth, frame.depth, hidden))
     return cases
+
+
+def cropped(case: Case, size: tuple[int, int], seed: int = 0) -> Case:
+    """
+    Cut a window of `size` (H, W) out of a case; the case itself where it is no larger.
+
+    The window lies on the input's cells, so that every measurement keeps its place.
+    """
+    height, width = case.truth.shape
+    rows, columns = case.depth.shape
+    step_v, step_u = height // rows, width // columns
+    if (rows * step_v, columns * step_u) != (height, width):
+        raise ValueError(f'{case.name}: {height}x{width} is no multiple of {rows}x{columns}')
+    rng = frame_generator(seed, case.name)
+    tall, wide = min(size[0] // step_v, rows), min(size[1] // step_u, columns)
+    row, column = rng.integers(rows - tall + 1), rng.integers(columns - wide + 1)
+    cells = np.s_[row : row + tall, column : column + wide]
+    pixels = np.s_[row * step_v : (row + tall) * step_v, column * step_u : (column + wide) * step_u]
+    return Case(
+        case.name,
+        np.ascontiguousarray(case.rgb[pixels]),
+        np.ascontiguousarray(case.depth[cells]),
+        np.ascontiguousarray(case.truth[pixels]),
+        None if case.mask is None else case.mask[pixels],
+    )

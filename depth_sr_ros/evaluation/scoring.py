@@ -146,7 +146,7 @@ def best_settings(
     *,
     logarithmic: bool = False,
     rough_cases: int = 3,
-    keep: int = 4,
+    keep: int = 3,
     progress: Callable[[int], Any] = lambda steps: None,
 ) -> tuple[Settings, float]:
     """

@@ -14,7 +14,8 @@ from typing import Any
 from depth_sr_ros.data.degradation import parse_degradation
 from depth_sr_ros.data.frame import RGBDFrame
 from depth_sr_ros.evaluation.baselines import BASELINES, Settings
-from depth_sr_ros.evaluation.cases import degraded_cases
+from depth_sr_ros.evaluation.cases import cropped, degraded_cases
+from depth_sr_ros.evaluation.metrics import has_depth
 from depth_sr_ros.evaluation.scoring import ScoreCache, applicable_baselines, best_settings
 
 TUNED_FILE = 'tuned_baselines.json'
@@ -43,13 +44,19 @@ def tune_baselines(
     """
     Find the best settings of every baseline for every degradation.
 
-    The measure is the geometric mean over frames of RMSE. Returns {degradation: {baseline:
-    settings}}; baselines without settings are left out.
+    The measure is the geometric mean over frames of RMSE, on one window of each degraded frame
+    (half its height and width), which is four times quicker and lets more scenes be seen. Returns
+    {degradation: {baseline: settings}}; baselines without settings are left out.
     """
     frames = list(frames)
     tuned: dict[str, dict[str, Settings]] = {}
     for text in degradations:
-        cases = degraded_cases(frames, parse_degradation(text), seed)
+        cases = [
+            cropped(case, (case.truth.shape[0] // 2, case.truth.shape[1] // 2), seed)
+            for case in degraded_cases(frames, parse_degradation(text), seed)
+        ]
+        # A window may show sky only, or lie in a hole.
+        cases = [c for c in cases if has_depth(c.truth).any() and has_depth(c.depth).any()]
         tuned[text] = {}
         for baseline in applicable_baselines(cases):
             if len(baseline.grid) < 2:

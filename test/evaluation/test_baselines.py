@@ -126,3 +126,14 @@ def test_refuses_what_it_cannot_use():
 def test_ximgproc_is_there():
     for name in ('jointBilateralFilter', 'fastGlobalSmootherFilter', 'weightedMedianFilter'):
         assert hasattr(cv2.ximgproc, name)
+
+
+def test_guided_filter_solves_each_pixels_system():
+    rng = np.random.default_rng(5)
+    root = rng.normal(size=(4, 5, 3, 3))
+    matrices = root @ np.swapaxes(root, -1, -2) + 0.1 * np.eye(3)
+    right = rng.normal(size=(4, 5, 3))
+    upper = {(i, j): matrices[..., i, j] for i in range(3) for j in range(i, 3)}
+    solution = baselines._solve_symmetric(upper, [right[..., i] for i in range(3)])
+    expected = np.linalg.solve(matrices, right[..., None])[..., 0]
+    assert np.stack(solution, -1) == pytest.approx(expected)

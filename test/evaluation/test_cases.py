@@ -65,3 +65,23 @@ def test_hidden_blocks_are_scored_and_gone():
     share = (case.mask & (source.depth > 0)).sum() / (source.depth > 0).sum()
     assert 0.2 <= share < 0.35
     assert case.truth is source.depth
+
+
+def test_cropped_keeps_cells_and_pixels_together():
+    source = frame('a')
+    source.depth[:] = np.arange(48 * 64).reshape(48, 64) + 1
+    (case,) = cases.degraded_cases([source], parse_degradation('scale=8'))
+    case.rgb[..., 0] = np.arange(64)
+    window = cases.cropped(case, (24, 32), seed=4)
+    assert window.depth.shape == (3, 4)
+    assert window.truth.shape == (24, 32)
+    assert window.rgb.shape == (24, 32, 3)
+    means = window.truth.reshape(3, 8, 4, 8).mean(axis=(1, 3))
+    assert means == pytest.approx(window.depth, rel=1e-5)
+    assert window.truth[0].tolist() == (window.truth[0, 0] + np.arange(32)).tolist()
+    assert (window.rgb[0, :, 0] % 64 == (window.truth[0] - 1) % 64).all()
+    whole = cases.cropped(case, (480, 640))
+    assert whole.digest == case.digest
+    ragged = cases.Case('r', case.rgb, np.ones((5, 7), np.float32), case.truth)
+    with pytest.raises(ValueError, match='no multiple'):
+        cases.cropped(ragged, (24, 32))
