@@ -109,7 +109,9 @@ def _spacing(depth: Depth, size: tuple[int, int]) -> float:
 @lru_cache(maxsize=16)
 def _filled(data: bytes, shape: tuple[int, int], fill: str) -> Depth:
     # Searching settings asks for the same filled map many times.
-    return FILLS[fill](np.frombuffer(data, np.float32).reshape(shape))
+    filled = np.array(FILLS[fill](np.frombuffer(data, np.float32).reshape(shape)))
+    filled.flags.writeable = False
+    return filled
 
 
 def _upsampled(depth: Depth, size: tuple[int, int], fill: str) -> Depth:
