@@ -365,6 +365,8 @@ def _spin(executor: SingleThreadedExecutor, node: SuperResolutionNode) -> None:
         except ExternalShutdownException:
             return
         except Exception:  # whatever one message or timer did, the next is served
+            if not rclpy.ok():
+                return  # a signal ended the context under somebody's hands
             throttled.error('fault', f'unexpected fault, going on:\n{traceback.format_exc()}')
 
 
@@ -376,8 +378,8 @@ def main(
     with contextlib.suppress(FileNotFoundError):
         # It is the publisher's side that decides whether large images arrive.
         os.environ.update(profile_environment())
+    rclpy.init(args=args)
     try:
-        rclpy.init(args=args)
         executor = SingleThreadedExecutor()
         node = SuperResolutionNode(load)
         executor.add_node(node)
@@ -389,6 +391,9 @@ def main(
     except ParameterError as error:
         print(f'sr_node: {error}', file=sys.stderr)
         return 1
+    except Exception:
+        if rclpy.ok():
+            raise
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the clean-up
