@@ -67,6 +67,7 @@ class TrainingConfig:
         learning_rate, guide_learning_rate: of the U-Net, of Depth Anything.
         schedule: 'constant' or 'cosine' (after warmup_steps, down to 2% of the rate).
         loss_space: 'log' or 'linear_300' (the seed's).
+        square_weight: of the squared error beside L1 and Sobel; 0 in the seed.
         validate_every_minutes: how often to validate and to write a checkpoint.
     """
 
@@ -97,6 +98,7 @@ class TrainingConfig:
     loss_space: str = 'log'
     edge_weight: float = 1.0
     edge_scales: int = 1
+    square_weight: float = 0.0
     confidence_weight: float = 0.05
     validation_frames: int = 24
     validation_crop: tuple[int, int] = (320, 320)

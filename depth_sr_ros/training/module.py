@@ -128,6 +128,7 @@ class FusionTraining(_Training):
             space=config.loss_space,
             edge_weight=config.edge_weight,
             scales=config.edge_scales,
+            square_weight=config.square_weight,
         )
         confidence = confidence_loss(output.confidence_logit, output.depth, truth)
         loss = depth_loss + config.confidence_weight * confidence

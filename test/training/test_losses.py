@@ -11,6 +11,7 @@ from depth_sr_ros.training.losses import (
     guide_loss,
     masked_mean,
     sobel,
+    square_loss,
 )
 
 
@@ -101,3 +102,13 @@ def test_masked_mean_and_edges_of_nothing_are_zero():
     values = torch.full((1, 1, 4, 4), torch.nan)
     assert masked_mean(values, torch.zeros(1, 1, 4, 4, dtype=torch.bool)) == 0
     assert edge_loss(ramp(), ramp(), torch.zeros(1, 1, 16, 16, dtype=torch.bool), 2) == 0
+
+
+def test_square_loss_is_relative_and_not_ruled_by_far_pixels():
+    truth = torch.full((1, 1, 8, 8), 2.0)
+    assert square_loss(truth * 1.1, truth).item() == pytest.approx(0.5 * 0.1**2, rel=1e-4)
+    assert square_loss(truth * 11, truth * 10).item() == pytest.approx(0.5 * 0.1**2, rel=1e-4)
+    assert square_loss(truth * 5, truth).item() == pytest.approx(0.3 * (4 - 0.15), rel=1e-4)
+    plain = fusion_loss(truth * 1.1, truth, space='log')
+    both = fusion_loss(truth * 1.1, truth, space='log', square_weight=2.0)
+    assert (both - plain).item() == pytest.approx(2 * 0.5 * 0.1**2, rel=1e-3)
