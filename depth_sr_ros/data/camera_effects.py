@@ -26,14 +26,15 @@ def photograph(linear: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     picture = np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
     if rng.random() < 0.3:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))]
-        picture = cv2.imdecode(cv2.imencode('.jpg', picture, quality)[1], cv2.IMREAD_COLOR)
+        encoded = cv2.imencode('.jpg', picture, quality)[1]
+        picture = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
     return picture
 
 
 def _illumination(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Draw gradients, shadows and patches of light in the image plane, float32 (H, W, 1)."""
     height, width = size
-    shade = np.ones((height // 2, width // 2), np.float32)
+    shade: np.ndarray = np.ones((height // 2, width // 2), np.float32)
     if rng.random() < 0.4:
         coarse = rng.uniform(0.5, 1.2, (3, 4)).astype(np.float32)
         shade = cv2.resize(coarse, shade.shape[::-1], interpolation=cv2.INTER_CUBIC)
@@ -42,7 +43,7 @@ def _illumination(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray
         angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 8))))
         reach = rng.uniform(0.1, 0.7) * shade.shape[1] * rng.uniform(0.5, 1, len(angles))
         corners = centre + reach[:, None] * np.stack([np.cos(angles), np.sin(angles)], -1)
-        mask = np.zeros_like(shade)
+        mask: np.ndarray = np.zeros_like(shade)
         cv2.fillPoly(mask, [corners.astype(np.int32)], 1.0)
         mask = cv2.GaussianBlur(mask, (0, 0), rng.choice([0.4, 1.5, 6.0]))
         shade *= 1 + mask * (rng.uniform(0.35, 0.8) * rng.choice([1, 1.4]) - 1)
@@ -64,7 +65,7 @@ def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         middle, angle = length // 2, rng.uniform(0, np.pi)
         reach = np.round(np.array([np.cos(angle), np.sin(angle)]) * middle).astype(int)
         ends = [(int(middle + s * reach[0]), int(middle + s * reach[1])) for s in (-1, 1)]
-        cv2.line(kernel, *ends, 1.0)
+        cv2.line(kernel, ends[0], ends[1], 1.0)
         kernel += kernel[::-1, ::-1]
         return cv2.filter2D(image, -1, kernel / kernel.sum())
     if kind < 0.5:

@@ -66,13 +66,17 @@ class DemoClip:
     def rgb(self, index: int) -> np.ndarray:
         """Decode frame `index`: uint8 (H, W, 3), RGB order."""
         image = cv2.imdecode(self._rgb[self._stored(index)], cv2.IMREAD_COLOR)
+        if image is None:
+            raise ValueError(
+                f'frame {index} of the demo clip cannot be decoded: no WebP in OpenCV?'
+            )
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
     def depth_truth(self, index: int) -> np.ndarray:
         """Decode the depth of frame `index`: float32 (H, W), metres along the optical axis."""
         stored = self._stored(index)
         width, height = self.size
-        rows = np.frombuffer(lzma.decompress(self._labels[stored]), '<u2')
+        rows = np.frombuffer(lzma.decompress(self._labels[stored].tobytes()), '<u2')
         labels = np.bitwise_xor.accumulate(rows.reshape(height, width), axis=0)
         planes = self._planes[self._seen[stored]]
         linear = inverse_depth_planes(planes, self._poses[stored], self.intrinsics)

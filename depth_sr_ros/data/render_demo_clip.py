@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import lzma
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,15 +47,17 @@ def main(arguments: list[str] | None = None) -> None:
     labels, seen, planes = render_truth(scene, poses, depths)
 
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        options.out,
+    contents: dict[str, Any] = {
         **_packed('rgb', [np.frombuffer(picture, np.uint8) for picture in pictures]),
         **_packed('labels', [np.frombuffer(label, np.uint8) for label in labels]),
         **_packed('seen', seen),
-        planes=planes.astype(np.float32),
-        poses=np.stack([pose_matrix(pose) for pose in poses]),
-        intrinsics=INTRINSICS, size=np.array(SIZE), frame_rate=np.array(options.rate),
-    )  # fmt: skip
+        'planes': planes.astype(np.float32),
+        'poses': np.stack([pose_matrix(pose) for pose in poses]),
+        'intrinsics': INTRINSICS,
+        'size': np.array(SIZE),
+        'frame_rate': np.array(options.rate),
+    }
+    np.savez(options.out, **contents)
     clip = DemoClip(options.out)
     worst = max(_error(clip.depth_truth(i), depth).max() for i, depth in enumerate(depths))
     if worst > 1e-3:

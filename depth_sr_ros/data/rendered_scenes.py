@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -55,22 +56,23 @@ class RenderedScenes(Sequence[RGBDFrame]):
         if count < 1 or views < 1:
             raise ValueError(f'count and views are {count}, {views}; allowed is 1 or larger')
         self.seed, self.size, self.split = seed, (int(size[0]), int(size[1])), split
-        self.count, self.views, self.clean = count, views, clean
-        self.library = TextureLibrary(textures, split=split)
+        self._count, self.views, self.clean = count, views, clean
+        detail = 512 if max(size) > 400 else 256
+        self.library = TextureLibrary(textures, split=split, max_size=detail)
         # How often a view of bare walls is taken as it comes; it teaches not to copy textures.
         self._keep_plain = 1.0 if split == 'texture_copying' else 0.3
-        self._renderer = None
+        self._renderer: Any = None
         self._loaded: tuple[int, Layout] | None = None
 
     def __len__(self) -> int:
-        return self.count
+        return self._count
 
     def __getstate__(self) -> dict:
         # An OpenGL context does not survive into another process.
         return {**self.__dict__, '_renderer': None, '_loaded': None}
 
     def __getitem__(self, index: int) -> RGBDFrame:  # type: ignore[override]
-        index = range(self.count)[index]
+        index = range(self._count)[index]
         layout = self._layout(index // self.views)
         rng = self._rng(1, index)
         intrinsics = random_intrinsics(rng, self.size)

@@ -92,7 +92,7 @@ class SceneBuilder:
         self._rotation, self._translation = np.eye(3), np.zeros(3)
 
     @contextmanager
-    def frame(self, x=0.0, y=0.0, z=0.0, yaw=0.0, rotation=None):
+    def frame(self, x=0.0, y=0.0, z=0.0, *, yaw=0.0, rotation=None):
         """Nest a frame of reference at (x, y, z), turned by `yaw` or by `rotation`."""
         before = self._rotation, self._translation
         turn = rotation_z(yaw) if rotation is None else rotation

@@ -295,7 +295,7 @@ def _clutter(builder, rng) -> None:
             x, y = rng.uniform(-0.5, 0.5, 2) * top.size
             with (
                 builder.frame(*top.centre, yaw=top.yaw),
-                builder.frame(x, y, 0.0, rng.uniform(0, 6)),
+                builder.frame(x, y, yaw=rng.uniform(0, 6)),
             ):
                 things.CLUTTER[int(rng.integers(len(things.CLUTTER)))](builder, rng)
 

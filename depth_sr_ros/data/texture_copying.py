@@ -89,9 +89,9 @@ def _prints(builder: SceneBuilder, rng: np.random.Generator, textures: TextureLi
     """Paste pictures on the plane, far less than a millimetre apart."""
     for layer in range(int(rng.integers(0, 8))):
         wide, tall = rng.uniform(0.1, 0.9, 2)
-        place = rng.uniform(-1, 1, 2)
+        x, y = rng.uniform(-1, 1, 2)
         picture = Material(_strong(textures.picture, rng), specular=float(rng.choice([0.0, 0.6])))
-        with builder.frame(*place, 0.00004 * (layer + 1), yaw=rng.uniform(0, 6)):
+        with builder.frame(x, y, 0.00004 * (layer + 1), yaw=rng.uniform(0, 6)):
             builder.add(
                 quad(
                     (-wide / 2, -tall / 2, 0), (wide, 0, 0), (0, tall, 0), cell=0.1, uv_size=(1, 1)

@@ -129,7 +129,7 @@ def _classify(path: Path, root: Path) -> str | None:
     return 'picture' if any(word in name for word in _PICTURES) else 'surface'
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=400)
 def _read(path: Path, max_size: int) -> np.ndarray | None:
     data = np.frombuffer(_without_profile(path.read_bytes()), np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
@@ -179,7 +179,7 @@ def _vary_colour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def stained(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Darken or lighten patches of a texture, soft or sharp: stains, wear, painted shadows."""
     height, width = image.shape[:2]
-    mask = np.zeros((height, width), np.float32)
+    mask: np.ndarray = np.zeros((height, width), np.float32)
     for _ in range(int(rng.integers(1, 5))):
         centre, reach = rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.05, 0.4) * width
         angles = np.sort(rng.uniform(0, 2 * np.pi, 7))
@@ -216,7 +216,7 @@ def procedural_texture(rng: np.random.Generator, size: int = 256) -> np.ndarray:
     noise = fractal_noise(rng, size)
     kind = rng.choice(['plain', 'noise', 'stripes', 'checks', 'bricks', 'planks', 'spots'])
     if kind == 'plain':
-        mix = np.zeros((size, size)) + 0.05 * noise
+        mix: np.ndarray = 0.05 * noise
     elif kind == 'noise':
         mix = 0.5 + rng.uniform(0.1, 0.4) * noise
     elif kind == 'stripes':
@@ -238,8 +238,8 @@ def procedural_texture(rng: np.random.Generator, size: int = 256) -> np.ndarray:
         mix = np.where(edge, 1.0, 0.4 * tone + 0.08 * noise)
     else:
         mix = noise > rng.uniform(-0.5, 1.5)
-    mix = np.asarray(mix, np.float32)[..., None]
-    image = first * (1 - mix) + second * mix
+    share = np.asarray(mix, np.float32)[..., None]
+    image = first * (1 - share) + second * share
     image = image + rng.uniform(0, 12) * fractal_noise(rng, size)[..., None]
     return np.clip(image, 0, 255).astype(np.uint8)
 

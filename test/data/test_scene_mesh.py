@@ -56,6 +56,16 @@ def test_normals_point_where_faces_do(mesh):
     np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=1), 1, atol=1e-9)
 
 
+@pytest.mark.parametrize('inside', [False, True])
+def test_small_boxes_are_as_large_ones(inside):
+    whole = m.box((1, 2, 3), centre=(4, 5, 6), cell=3.0, inside=inside)
+    divided = m.box((1, 2, 3), centre=(4, 5, 6), cell=2.9, inside=inside)
+    assert len(divided.vertices) > len(whole.vertices) == 24
+    # Each corner has the same place, normal and texture coordinates in both.
+    rows = [np.round(np.hstack([b.vertices, b.normals, b.uv]), 9) + 0.0 for b in (whole, divided)]
+    assert {tuple(row) for row in rows[0]} <= {tuple(row) for row in rows[1]}
+
+
 def test_rounded_box_lies_between_ellipsoid_and_box():
     volumes = [volume(m.rounded_box((1, 1, 1), roundness=r, sides=64)) for r in (1, 0.5, 0.1)]
     assert np.pi / 6 * 0.98 < volumes[0] < volumes[1] < volumes[2] < 1
