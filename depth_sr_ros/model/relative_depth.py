@@ -42,6 +42,9 @@ class RelativeDepth(nn.Module):
         self.config = config
         if network is None:
             network = DepthAnythingForDepthEstimation(DepthAnythingConfig(**config.architecture))
+            # The last layer ends in a ReLU: from small random weights around zero it may give
+            # zeros only, and then nothing is ever learnt.
+            nn.init.ones_(network.head.conv3.bias)
         self.network = network
         self.metric = network.config.depth_estimation_type == 'metric'
         self.register_buffer('mean', torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)

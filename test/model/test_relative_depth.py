@@ -117,5 +117,11 @@ def test_pickled_checkpoints_are_refused(checkpoints, tmp_path):
 
 
 def test_an_untrained_guide_is_built_from_the_configuration():
-    guide = RelativeDepth(RelativeDepthConfig(ARCHITECTURE, short_side=56))
-    assert guide(torch.rand(1, 3, 64, 64)).shape == (1, 1, 56, 56)
+    for seed in range(4):
+        torch.manual_seed(seed)
+        guide = RelativeDepth(RelativeDepthConfig(ARCHITECTURE, short_side=56))
+        relative = guide(torch.rand(1, 3, 64, 64))
+        assert relative.shape == (1, 1, 56, 56)
+        # It can learn: its last ReLU is open.
+        relative.var().backward()
+        assert guide.network.head.conv1.weight.grad.abs().sum() > 0
