@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -77,11 +79,12 @@ class Quantise:
             return np.where(millimetres <= 65535, millimetres / 1000, 0).astype(np.float32)
         if self.kind == 'bfloat16':
             return _round_to_bfloat16(depth)
-        forward, backward = {
+        codes: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
             'uint8': (lambda z: z, lambda c: c),
             'log_uint8': (np.log, np.exp),
             'inverse_uint8': (np.reciprocal, np.reciprocal),
-        }[self.kind]
+        }
+        forward, backward = codes[self.kind]
         code = forward(depth[valid].astype(np.float64))
         low, step = code.min(), (code.max() - code.min()) / 255
         if step > 0:

@@ -145,7 +145,7 @@ def hidden_cases(
         hidden = np.zeros(valid.shape, bool)
         while rows.size and (hidden & valid).sum() < share * rows.size:
             centre = rng.integers(rows.size)
-            height, width = rng.integers(*sides, endpoint=True, size=2)
+            height, width = rng.integers(sides[0], sides[1], endpoint=True, size=2)
             top = max(rows[centre] - height // 2, 0)
             left = max(columns[centre] - width // 2, 0)
             hidden[top : top + height, left : left + width] = True

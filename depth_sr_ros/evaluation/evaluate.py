@@ -123,7 +123,8 @@ def build_row(args: argparse.Namespace) -> Any:
         rows = cases.paired_cases(spread(folder, args.frames), truths, folder.mask)
         return Row(f'{name} raw', rows, 'kinect')
     if args.pair_suffixes is not None:
-        rows = cases.suffix_pairs(list(folder), *args.pair_suffixes, folder.mask)
+        measured, truth = args.pair_suffixes
+        rows = cases.suffix_pairs(list(folder), measured, truth, folder.mask)
         return Row(f'{name} {args.pair_suffixes[0]}', spread(rows, args.frames), 'glass')
     text = degradation_text(args)
     rows = cases.degraded_cases(spread(folder, args.frames), parse_degradation(text), args.seed)

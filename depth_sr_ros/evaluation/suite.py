@@ -176,7 +176,7 @@ def texture_checks(comparison: Comparison, network: Network) -> list[Check]:
         if metrics.rmse(depth, case.truth) > inputs[-1] * (1 + 1e-6):
             worse.append(case.name)
     name = comparison.row.name
-    share = float(np.mean(added) / max(np.mean(inputs), 1e-12))
+    share = float(np.mean(added)) / max(float(np.mean(inputs)), 1e-12)
     return [
         Check(
             f'{name}: surfaces worse than the interpolated input', len(worse), 0, ' '.join(worse)

@@ -87,7 +87,7 @@ class ClipPlayerConfig:
         if not self.rgb_size:
             return None
         match = re.fullmatch(r'(\d+)x(\d+)', self.rgb_size)
-        size = tuple(map(int, match.groups())) if match else (0, 0)
+        size = (int(match[1]), int(match[2])) if match else (0, 0)
         if not all(16 <= side <= 8192 for side in size):
             raise ValueError(
                 f'rgb_size is {self.rgb_size!r}; allowed: WIDTHxHEIGHT, 16x16 to 8192x8192'
@@ -127,7 +127,7 @@ def rgb_message(rgb: np.ndarray, encoding: str, frame_id: str) -> Image:
     message.step = pixels.nbytes // pixels.shape[0]
     # Assigning bytes would make rclpy check every single one; array.array is taken as it is.
     data = array.array('B')
-    data.frombytes(memoryview(pixels).cast('B'))
+    data.frombytes(pixels.data.cast('B'))
     message.data = data
     return message
 

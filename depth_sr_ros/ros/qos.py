@@ -76,11 +76,12 @@ def create_subscription(
     `on_incompatible` gets the name of the policy, `on_lost` the number of messages that the
     transport lost since it was last called, where the middleware reports that.
     """
-    events = {
+    events: dict[str, Any] = {
         'incompatible_qos': lambda event: on_incompatible(_policy_name(event)),
         'message_lost': lambda event: on_lost(event.total_count_change),
     }
-    for supported in (events, {'incompatible_qos': events['incompatible_qos']}, {}):
+    choices: list[dict[str, Any]] = [events, {'incompatible_qos': events['incompatible_qos']}, {}]
+    for supported in choices:
         try:
             return node.create_subscription(
                 message_type,
@@ -100,7 +101,7 @@ def create_publisher(
 ) -> Any:
     """A publisher with `output_qos` that tells of incompatible subscribers."""
 
-    def create(**events: Callable) -> Any:
+    def create(**events: Any) -> Any:
         return node.create_publisher(
             message_type,
             topic,

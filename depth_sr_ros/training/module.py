@@ -176,7 +176,7 @@ class FusionTraining(_Training):
 
     def _log_pictures(self, batch: Sample, output: DepthSROutput) -> None:
         writer = getattr(self.logger, 'experiment', None)
-        if not hasattr(writer, 'add_image'):
+        if writer is None or not hasattr(writer, 'add_image'):
             return
         from depth_sr_ros.training.preview import sample_sheet
 
