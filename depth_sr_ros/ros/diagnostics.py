@@ -20,6 +20,9 @@ DROP_CAUSES = (
     'bad stamp',
     'bad message',
     'frame mismatch',
+    'no camera info',
+    'no transform',
+    'out of frame',
     'no valid depth',
     'pipeline error',
 )
@@ -27,6 +30,7 @@ STAGES = (
     'pair',  # in the executor, per message
     'wait',  # from arrival to the worker
     'decode',
+    'register',
     'pipeline',
     'encode',
     'publish',

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,6 +15,10 @@ from depth_sr_ros.ros.frame_pairing import Pair
 from depth_sr_ros.ros.image_codec import ImageCodecError
 from depth_sr_ros.ros.input_formats import InputFormat
 from depth_sr_ros.ros.parameters import NodeParameters
+from depth_sr_ros.ros.point_cloud_input import PointCloudError
+
+if TYPE_CHECKING:
+    from depth_sr_ros.ros.registration import Registration
 
 
 class Arrival(NamedTuple):
@@ -49,6 +53,7 @@ class FrameProcessor:
         pipeline: a DepthSRPipeline, or anything called and answering like one.
         publish: called with (DenseFrame, values); publishes every output.
         formats: of the RGB and the depth messages.
+        registration: puts depth into the RGB view; None where it covers that already.
         parameters: returns the parameters that hold now.
         now_ns: the node's clock, for the age of stamps.
     """
@@ -58,6 +63,7 @@ class FrameProcessor:
         pipeline: Any,
         publish: Callable[[DenseFrame, NodeParameters], None],
         formats: tuple[InputFormat, InputFormat],
+        registration: Registration | None,
         parameters: Callable[[], NodeParameters],
         diagnostics: NodeDiagnostics,
         now_ns: Callable[[], int],
@@ -65,6 +71,7 @@ class FrameProcessor:
         self._pipeline = pipeline
         self._publish = publish
         self._rgb_format, self._depth_format = formats
+        self._registration = registration
         self._parameters = parameters
         self._diagnostics = diagnostics
         self._now_ns = now_ns
@@ -107,11 +114,30 @@ class FrameProcessor:
             rgb = self._rgb_format.decode(pair.rgb.message, parameters)
             topic = 'depth'
             depth = self._depth_format.decode(pair.depth.message, parameters)
-        except ImageCodecError as error:
+        except (ImageCodecError, PointCloudError) as error:
             raise FrameDroppedError('bad message', f'{topic} image: {error}') from error
+        if self._registration is not None:
+            depth = self._register(pair, depth, rgb.shape, parameters)
         if parameters.output_scale < 1:
             rgb, depth = shrink(rgb, depth, parameters.output_scale)
         return rgb, depth
+
+    def _register(
+        self, pair: Pair, depth: np.ndarray, shape: tuple[int, ...], parameters: NodeParameters
+    ) -> np.ndarray:
+        from depth_sr_ros.ros.registration import RegistrationError
+
+        start = time.monotonic_ns()
+        # At the size at which it is used, so that no sparse measurement is lost by shrinking.
+        rows, columns = shrunk_size(shape, parameters.output_scale)
+        try:
+            depth = self._registration(  # type: ignore[misc]
+                depth, pair.depth.message.header, pair.rgb.message.header, (columns, rows)
+            )
+        except RegistrationError as error:
+            raise FrameDroppedError(error.cause, error.sentence) from error
+        self._diagnostics.latency('register', 1e-9 * (time.monotonic_ns() - start))
+        return depth
 
     def _run(self, rgb: np.ndarray, depth: np.ndarray) -> Any:
         try:
@@ -124,13 +150,19 @@ class FrameProcessor:
             raise FrameDroppedError('pipeline error', f'{type(error).__name__}: {error}') from error
 
 
+def shrunk_size(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
+    """Rows and columns of an image at `scale` of its size."""
+    rows, columns = (max(round(side * scale), 1) for side in shape[:2])
+    return rows, columns
+
+
 def shrink(rgb: np.ndarray, depth: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """RGB at `scale` of its size, and depth no larger than that.
 
     Depth that is larger is sampled, not averaged: a mean over an edge is a distance at which
     nothing is.
     """
-    height, width = (max(round(side * scale), 1) for side in rgb.shape[:2])
+    height, width = shrunk_size(rgb.shape, scale)
     rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     rows, columns = depth.shape
     if rows > height or columns > width:

@@ -85,7 +85,9 @@ class HealthReporter:
         return diagnose(
             Situation(
                 rgb=self._input_situation('rgb/image', inputs),
-                depth=self._input_situation('depth/image', inputs),
+                depth=self._input_situation(
+                    'depth/points' if 'depth/points' in inputs else 'depth/image', inputs
+                ),
                 active=since is not None,
                 settled=since is not None and time.monotonic() - since > _SETTLE_SECONDS,
                 paired=counts.recent('paired') + counts.recent('held'),

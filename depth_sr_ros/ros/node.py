@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
@@ -41,8 +41,12 @@ from depth_sr_ros.ros.parameters import (
 from depth_sr_ros.ros.qos import create_subscription, describe_qos
 from depth_sr_ros.ros.start_check import check_pipeline
 from depth_sr_ros.ros.throttled_log import ThrottledLog
+from depth_sr_ros.ros.transforms import ParameterTransforms, TfTransforms, Transforms
 from depth_sr_ros.ros.transport_profile import profile_environment
 from depth_sr_ros.ros.worker import Worker
+
+if TYPE_CHECKING:
+    from depth_sr_ros.ros.registration import Registration
 
 _NANOSECONDS = 1_000_000_000
 _CAMERA_INFO_FRAMES = 8
@@ -84,6 +88,11 @@ class SuperResolutionNode(LifecycleNode):
         self._description: dict[str, Any] = {}
         self._inputs: dict[str, Any] = {}
         self._camera_infos: dict[str, CameraInfo] = {}
+        self._depth_infos: dict[str, CameraInfo] = {}
+        self._depth_topic = depth_format(self._values.depth_transport).topic
+        self._transforms: Transforms | None = None
+        if self._values.registers:
+            self._transforms = self._make_transforms()
         self._deadline_ns: int | None = None
         # Steady, so that they go on when use_sim_time is set and nothing publishes /clock.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -108,6 +117,7 @@ class SuperResolutionNode(LifecycleNode):
             pipeline = self._worker.call(lambda: self._load(self._values))
             self._worker.call(lambda: check_pipeline(pipeline))
             cv_bridge = _make_cv_bridge() if self._values.use_cv_bridge else None
+            registration = None if self._transforms is None else self._make_registration()
         except Exception as error:
             reason = remedy(error) if isinstance(error, ImportError) else error
             self.get_logger().fatal(
@@ -126,6 +136,7 @@ class SuperResolutionNode(LifecycleNode):
                 rgb_format(self._values.rgb_transport, cv_bridge),
                 depth_format(self._values.depth_transport),
             ),
+            registration,
             lambda: self._values,
             self._diagnostics,
             lambda: self.get_clock().now().nanoseconds,
@@ -138,12 +149,16 @@ class SuperResolutionNode(LifecycleNode):
         depth = depth_format(self._values.depth_transport)
         self._inputs = {
             # The executor serves them in this order: a depth that is there already pairs at once.
-            'depth/image': self._subscribe(
-                depth.message_type, 'depth/image', self._on_depth, depth.suffix
+            depth.topic: self._subscribe(
+                depth.message_type, depth.topic, self._on_depth, depth.suffix
             ),
             'rgb/camera_info': self._subscribe(CameraInfo, 'rgb/camera_info', self._on_camera_info),
             'rgb/image': self._subscribe(rgb.message_type, 'rgb/image', self._on_rgb, rgb.suffix),
         }
+        if self._values.registers and depth.topic == 'depth/image':
+            self._inputs['depth/camera_info'] = self._subscribe(
+                CameraInfo, 'depth/camera_info', self._on_depth_camera_info
+            )
         self.get_logger().info(self._start_up_line())
         return super().on_activate(state)
 
@@ -218,8 +233,15 @@ class SuperResolutionNode(LifecycleNode):
         )
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        self._diagnostics.count('received rgb/camera_info')
-        infos = self._camera_infos
+        self._keep_camera_info('rgb/camera_info', self._camera_infos, message)
+
+    def _on_depth_camera_info(self, message: CameraInfo) -> None:
+        self._keep_camera_info('depth/camera_info', self._depth_infos, message)
+
+    def _keep_camera_info(
+        self, topic: str, infos: dict[str, CameraInfo], message: CameraInfo
+    ) -> None:
+        self._diagnostics.count(f'received {topic}')
         infos[message.header.frame_id] = message
         while len(infos) > _CAMERA_INFO_FRAMES:
             del infos[next(iter(infos))]
@@ -228,7 +250,7 @@ class SuperResolutionNode(LifecycleNode):
         self._pair('rgb/image', self._pairing.add_rgb, message)
 
     def _on_depth(self, message: Any) -> None:
-        self._pair('depth/image', self._pairing.add_depth, message)
+        self._pair(self._depth_topic, self._pairing.add_depth, message)
 
     def _pair(self, topic: str, add: Callable[..., list[Pair]], message: Any) -> None:
         now_ns = time.monotonic_ns()
@@ -251,12 +273,14 @@ class SuperResolutionNode(LifecycleNode):
         for pair in pairs:
             rgb_frame = pair.rgb.message.header.frame_id
             depth_frame = pair.depth.message.header.frame_id
-            if rgb_frame != depth_frame and not self._values.assume_registered:
+            covers = self._values.registers or self._values.assume_registered
+            if rgb_frame != depth_frame and not covers:
                 self._drop(
                     'frame mismatch',
                     f"depth is in frame '{depth_frame}', RGB in '{rgb_frame}': subscribe to the "
-                    "driver's depth that is aligned to colour, or set assume_registered to true "
-                    'if the depth image already covers the RGB view',
+                    "driver's depth that is aligned to colour, start with registration:=true to "
+                    'have it put into the RGB view here, or set assume_registered to true if it '
+                    'already covers that',
                 )
             elif self._worker is not None:
                 self._diagnostics.count('held' if pair.held else 'paired')
@@ -317,6 +341,35 @@ class SuperResolutionNode(LifecycleNode):
             raise ParameterError(
                 f'pairing is approximate: {remedy(error)}, or set it to nearest'
             ) from error
+
+    def _make_transforms(self) -> Transforms:
+        if self._values.registration_source == 'parameters':
+            return ParameterTransforms(lambda: self._values)
+        try:
+            return TfTransforms(self, lambda: self._values)
+        except ImportError as error:
+            raise ParameterError(
+                f'registration_source is tf: {remedy(error)}, or set it to parameters and give '
+                'extrinsics_translation and extrinsics_rotation'
+            ) from error
+
+    def _make_registration(self) -> Registration:
+        # Not before it is needed: it imports torch.
+        from depth_sr_ros.ros.registration import Registration
+
+        assert self._transforms is not None
+        return Registration(
+            self._depth_topic == 'depth/points',
+            self._transforms,
+            self._camera_infos.get,
+            self._depth_infos.get,
+            (
+                self.resolve_topic_name('rgb/camera_info'),
+                self.resolve_topic_name('depth/camera_info'),
+            ),
+            lambda: self._values,
+            self._diagnostics,
+        )
 
     def _pairing_times(self) -> tuple[int, int]:
         values = self._values

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 
+# Quaternions are written with a few digits.
+_UNIT_TOLERANCE = 0.01
+
+
 class ParameterError(ValueError):
     """One or more parameters are outside what is allowed; the text names each, with its value."""
 
@@ -88,9 +92,10 @@ class NodeParameters:
     )
     depth_transport: str = _parameter(
         'raw',
-        'How depth images come: raw (sensor_msgs/Image on depth/image), or compressedDepth or '
-        'compressed (CompressedImage on the topic with that name added).',
-        choices=('raw', 'compressedDepth', 'compressed'),
+        'How depth comes: raw (sensor_msgs/Image on depth/image), compressedDepth or compressed '
+        '(CompressedImage on the topic with that name added), or points (PointCloud2 on '
+        'depth/points, put into the RGB view as registration does).',
+        choices=('raw', 'compressedDepth', 'compressed', 'points'),
         read_only=True,
     )
     use_cv_bridge: bool = _parameter(
@@ -129,10 +134,54 @@ class NodeParameters:
         "Accept depth whose frame_id differs from the RGB image's: its pixels are taken to cover "
         "exactly the RGB image's field of view.",
     )
+    registration: bool = _parameter(
+        False,
+        'Put depth images of another camera into the RGB view, by depth/camera_info, '
+        'rgb/camera_info and the pose of the depth camera.',
+        read_only=True,
+    )
+    registration_source: str = _parameter(
+        'tf',
+        "Where the depth sensor's pose comes from: tf (tf2_ros, which must be installed) or "
+        'parameters (the extrinsics below).',
+        choices=('tf', 'parameters'),
+        read_only=True,
+    )
+    fixed_frame: str = _parameter(
+        '',
+        "A frame that stands still, such as 'odom': registration by TF then allows for what the "
+        'robot moved between the stamps of depth and RGB. Empty = the robot stands still.',
+    )
+    extrinsics_translation: tuple[float, float, float] = _parameter(
+        (0.0, 0.0, 0.0),
+        "Where the depth sensor is in the RGB camera's optical frame (x right, y down, z forward), "
+        'in metres. Used with registration_source: parameters.',
+        minimum=-1000.0,
+        maximum=1000.0,
+    )
+    extrinsics_rotation: tuple[float, float, float, float] = _parameter(
+        (0.0, 0.0, 0.0, 1.0),
+        "How the depth sensor's frame is turned in the RGB camera's optical frame: a quaternion "
+        '(x, y, z, w) of length 1. Used with registration_source: parameters.',
+        minimum=-1.0,
+        maximum=1.0,
+    )
     rectified: bool = _parameter(
         False,
         'The RGB image is rectified: the matrix P of its CameraInfo holds, not K and D. Used for '
-        '~/points.',
+        'registration and ~/points.',
+    )
+    depth_rectified: bool = _parameter(
+        False,
+        'The depth image is rectified: the matrix P of its CameraInfo holds, not K and D. Used '
+        'for registration.',
+    )
+    hidden_window: int = _parameter(
+        0,
+        'With depth_transport: points, leave out points that are seen only between those of '
+        'something nearer: the distance of two scan lines in the RGB image, in pixels; 0 = off.',
+        minimum=0,
+        maximum=200,
     )
     mono16_is_depth: bool = _parameter(
         False, "Read depth images of encoding 'mono16' as millimetres, as if they said 16UC1."
@@ -181,9 +230,25 @@ class NodeParameters:
         near, far = checked.get('color_range', (0, 0))
         if far < near:
             problems.append(f'color_range is [{near:g}, {far:g}]; it must be [near, far]')
+        rotation = checked.get('extrinsics_rotation', (1.0,))
+        if abs(math.hypot(*rotation) - 1) > _UNIT_TOLERANCE:
+            problems.append(
+                f'extrinsics_rotation is {list(rotation)}, of length {math.hypot(*rotation):.3g}; '
+                'a rotation is a quaternion (x, y, z, w) of length 1'
+            )
+        if checked.get('assume_registered') and checked.get('registration'):
+            problems.append(
+                'registration and assume_registered are both true; depth that already covers the '
+                'RGB view needs no registration'
+            )
         if problems:
             raise ParameterError('; '.join(problems))
         return cls(**checked)
+
+    @property
+    def registers(self) -> bool:
+        """Whether depth is put into the RGB view here; point clouds always are."""
+        return self.registration or self.depth_transport == 'points'
 
 
 def _checked(field: dataclasses.Field, value: Any) -> Any:
@@ -194,8 +259,12 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         value = float(value)
         _check_range(name, value, metadata)
     elif isinstance(default, tuple):
-        if len(value) != len(default):
-            raise ParameterError(f'{name} is {list(value)}; it must be {len(default)} numbers')
+        value = list(value) if hasattr(value, '__len__') else value
+        if not isinstance(value, list) or len(value) != len(default):
+            raise ParameterError(f'{name} is {value!r}; it must be {len(default)} numbers')
+        for element in value:
+            if isinstance(element, bool) or not isinstance(element, (int, float)):
+                raise ParameterError(f'{name} is {value!r}; it must be {len(default)} numbers')
         value = tuple(type(default[0])(element) for element in value)
         for element in value:
             _check_range(name, element, metadata)
@@ -224,6 +293,8 @@ def descriptor(field: dataclasses.Field) -> ParameterDescriptor:
         result.floating_point_range = [
             FloatingPointRange(from_value=metadata['minimum'], to_value=metadata['maximum'])
         ]
+    elif isinstance(default, tuple):
+        result.dynamic_typing = isinstance(default[0], float)  # [1, 5] as well as [1.0, 5.0]
     elif isinstance(default, int) and not isinstance(default, bool):
         result.integer_range = [
             IntegerRange(from_value=metadata['minimum'], to_value=metadata['maximum'], step=1)
