@@ -75,7 +75,8 @@ class RenderedScenes(Sequence[RGBDFrame]):
         index = range(self._count)[index]
         layout = self._layout(index // self.views)
         rng = self._rng(1, index)
-        intrinsics = random_intrinsics(rng, self.size)
+        widest = 70 if self.split == 'texture_copying' else 95
+        intrinsics = random_intrinsics(rng, self.size, widest)
         pose = layout.camera(rng)
         for _ in range(12):
             preview = self._renderer.depth_preview(pose, intrinsics)
@@ -112,10 +113,12 @@ class RenderedScenes(Sequence[RGBDFrame]):
         return self._loaded[1]
 
 
-def random_intrinsics(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Draw a pinhole camera with a horizontal field of view of 50-95 degrees, (3, 3)."""
+def random_intrinsics(
+    rng: np.random.Generator, size: tuple[int, int], widest: float = 95.0
+) -> np.ndarray:
+    """Draw a pinhole camera with a horizontal field of view of 50-`widest` degrees, (3, 3)."""
     width, height = size
-    focal = width / 2 / np.tan(np.radians(rng.uniform(50, 95)) / 2)
+    focal = width / 2 / np.tan(np.radians(rng.uniform(50, widest)) / 2)
     cx = (width - 1) / 2 + rng.normal(0, 0.015) * width
     cy = (height - 1) / 2 + rng.normal(0, 0.015) * height
     return np.array([[focal, 0, cx], [0, focal * rng.uniform(0.99, 1.01), cy], [0, 0, 1.0]])

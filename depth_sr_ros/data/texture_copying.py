@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from depth_sr_ros.data.scene_builder import Light, Material, SceneBuilder
@@ -14,17 +16,22 @@ from depth_sr_ros.data.textures import TextureLibrary
 _HALF = 30.0
 
 
+@dataclass
 class SmoothLayout(Layout):
     """A smooth surface near z = 0, seen from above.
 
     Lights hang higher than any camera, and so do the things that throw shadows on the surface.
+    max_distance, max_lean: how far a camera is, in metres, and how far from upright it looks, in
+    degrees, so that its widest ray, 42 degrees off, still meets the surface.
     """
+
+    max_distance: float = 3.0
+    max_lean: float = 38.0
 
     def camera(self, rng: np.random.Generator) -> CameraPose:
         """Draw a camera that sees nothing but the surface."""
-        distance = np.exp(rng.uniform(np.log(0.6), np.log(3.0)))
-        # Half the widest camera's diagonal is 54 degrees; the rest stays below the horizon.
-        lean, turn = np.radians(rng.uniform(0, 24)), rng.uniform(0, 2 * np.pi)
+        distance = np.exp(rng.uniform(np.log(0.6), np.log(self.max_distance)))
+        lean, turn = np.radians(rng.uniform(0, self.max_lean)), rng.uniform(0, 2 * np.pi)
         forward = np.array(
             [np.sin(lean) * np.cos(turn), np.sin(lean) * np.sin(turn), -np.cos(lean)]
         )
@@ -54,12 +61,12 @@ def texture_copying_layout(rng: np.random.Generator, textures: TextureLibrary) -
     elif kind == 'relief':
         builder.add(crumpled(rng, 20, 20, rng.uniform(0.05, 0.3), cells=160), ground)
     elif kind == 'dome':
-        radius = rng.uniform(8, 25)
+        radius = rng.uniform(10, 25)
         latitude = np.linspace(0.3, np.pi / 2, 120)
         profile = radius * np.stack([np.cos(latitude), np.sin(latitude) - 1], -1)
         builder.add(lathe(profile, sides=160), ground)
     else:
-        radius = rng.uniform(4, 12)
+        radius = rng.uniform(10, 20)
         angle = np.linspace(0, np.pi, 240)
         along = np.linspace(-_HALF, _HALF, 80)
         a, y = np.meshgrid(angle[::-1], along)
@@ -71,7 +78,12 @@ def texture_copying_layout(rng: np.random.Generator, textures: TextureLibrary) -
     for _ in range(count):
         _light_with_shadows(builder, rng, rng.uniform(0.4, 0.9) / count)
     scene = builder.finish(ambient=float(rng.uniform(0.1, 0.35)))
-    return SmoothLayout(scene, np.zeros(3), np.ones(3), [], [])
+    layout = SmoothLayout(scene, np.zeros(3), np.ones(3), [], [])
+    if kind in ('dome', 'cylinder'):  # Their horizon is 64 degrees from straight down, or more.
+        layout.max_distance, layout.max_lean = 1.1, 20.0
+    elif kind == 'relief':
+        layout.max_lean = 20.0
+    return layout
 
 
 def _strong(draw, rng: np.random.Generator) -> np.ndarray:

@@ -75,3 +75,20 @@ def test_frames_of_reference_nest(textures):
     np.testing.assert_allclose(builder.supports[0].centre, (1, 2, 0.5), atol=1e-12)
     assert builder.supports[0].yaw == pytest.approx(np.pi / 2)
     np.testing.assert_allclose(builder.supports[1].centre, 0)
+
+
+def test_texture_copying_cameras_see_the_surface_alone(textures):
+    """Even the widest ray meets a plane within its size, and a dome above its horizon."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        layout = texture_copying_layout(rng, textures)
+        occluders = [light.position[2] for light in layout.scene.lights]
+        assert min(occluders) > 7
+        for _ in range(20):
+            pose = layout.camera(rng)
+            lean = np.degrees(np.arccos(-pose.forward[2]))
+            assert lean <= layout.max_lean
+            assert pose.eye[2] <= layout.max_distance
+            assert pose.eye[2] * np.tan(np.radians(lean + 42)) < 30
+            if layout.max_lean == 20 and layout.max_distance < 2:
+                assert lean + 42 < np.degrees(np.arcsin(10 / (10 + pose.eye[2]))) + 1
