@@ -176,8 +176,16 @@ def _tune(args: argparse.Namespace) -> int:
         tuned = tune_baselines(
             frames, ScoreCache(args.out / 'cache'), seed=args.seed, report=report
         )
-    facts = circumstances([], seed=args.seed, frames=[frame.name for frame in frames])
-    origin = {key: facts[key] for key in ('command', 'versions', 'seed', 'frames')}
+    # The package's copy must not name folders of the machine that it was made on.
+    command = f'depth_sr evaluate {args.dataset.resolve().name} --tune-baselines --seed {args.seed}'
+    if args.frames is not None:
+        command += f' --frames {args.frames}'
+    origin = {
+        'command': command,
+        'seed': args.seed,
+        'frames': [frame.name for frame in frames],
+        'versions': circumstances([])['versions'],
+    }
     args.out.mkdir(parents=True, exist_ok=True)
     write_tuned(args.out / TUNED_FILE, tuned, origin)
     print(f'written: {args.out / TUNED_FILE}')
