@@ -259,7 +259,8 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         value = float(value)
         _check_range(name, value, metadata)
     elif isinstance(default, tuple):
-        value = list(value) if hasattr(value, '__len__') else value
+        if not isinstance(value, str) and hasattr(value, '__len__'):
+            value = list(value)
         if not isinstance(value, list) or len(value) != len(default):
             raise ParameterError(f'{name} is {value!r}; it must be {len(default)} numbers')
         for element in value:
