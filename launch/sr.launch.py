@@ -16,7 +16,12 @@ CONFIG = Path(get_package_share_directory('depth_sr_ros')) / 'config'
 TOPICS = {
     'rgb_image': ('rgb/image', 'RGB images in (sensor_msgs/Image)'),
     'rgb_camera_info': ('rgb/camera_info', "the RGB camera's calibration in"),
-    'depth_image': ('depth/image', 'depth in that covers the view of RGB: 16UC1 mm or 32FC1 m'),
+    'depth_image': (
+        'depth/image',
+        'depth in, 16UC1 mm or 32FC1 m; of the view of RGB, or registered here',
+    ),
+    'depth_camera_info': ('depth/camera_info', "depth's calibration in, for registration"),
+    'depth_points': ('depth/points', 'point cloud in (depth_transport:=points)'),
     'output_depth_image': ('~/depth/image', 'dense depth out, at the size of RGB'),
     'output_camera_info': ('~/depth/camera_info', 'calibration out, beside the depth image'),
     'output_color': ('~/depth/color', 'depth in colours out (sensor_msgs/Image, rgb8)'),
@@ -30,10 +35,15 @@ PARAMETERS = {
     'relative_depth': "'' = params_file; 'off', or a Depth Anything checkpoint: folder or id",
     'device': "'' = params_file; 'auto', 'cpu', 'cuda' or 'cuda:N'",
     'rgb_transport': "'' = params_file; 'raw' or 'compressed' (then TOPIC/compressed is read)",
-    'depth_transport': "'' = params_file; 'raw', 'compressedDepth' or 'compressed'",
+    'depth_transport': "'' = params_file; 'raw', 'compressedDepth', 'compressed' or 'points'",
+    'registration_source': "'' = params_file; where the depth sensor is: 'tf' or 'parameters'",
 }
 
 YES_OR_NO = ['true', 'false']
+REGISTRATION = (
+    "'' = params_file; 'true': put depth of another camera into the RGB view, "
+    'by both calibrations and TF or the extrinsics in params_file.'
+)
 
 
 def declared_arguments():
@@ -55,6 +65,9 @@ def declared_arguments():
             description='Parameters (YAML); the arguments below go first.',
         ),
         *parameters,
+        DeclareLaunchArgument(
+            'registration', default_value='', choices=['', *YES_OR_NO], description=REGISTRATION
+        ),
         DeclareLaunchArgument(
             'use_sim_time',
             default_value='false',
@@ -91,6 +104,8 @@ def start(context):
     """The actions, now that the arguments have values."""
     values = context.launch_configurations
     overrides = {name: values[name] for name in PARAMETERS if values[name]}
+    if values['registration']:
+        overrides['registration'] = values['registration'] == 'true'
     environment = profile_environment(context.environment)
     node = Node(
         package='depth_sr_ros',

@@ -12,6 +12,7 @@ from depth_sr_ros.ros.parameters import NodeParameters
 
 # Long enough for a transform that is published right after the image; the worker waits for it.
 _TIMEOUT = 0.1
+_LOOP_NS = 1_000_000_000
 
 
 class TransformError(Exception):
@@ -66,6 +67,7 @@ class TfTransforms:
         self._unknown = tf2_ros.TransformException
         self._timeout = Duration(seconds=_TIMEOUT)
         self._parameters = parameters
+        self._latest_ns = 0
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node)
 
@@ -77,6 +79,10 @@ class TfTransforms:
         stamp = Time.from_msg(depth_header.stamp)
         if rgb_frame == depth_frame and not fixed_frame:
             return np.eye(4)
+        if stamp.nanoseconds < self._latest_ns - _LOOP_NS:
+            # A looped bag: TF takes everything new for too old. What is static stays.
+            self._buffer.clear()
+        self._latest_ns = stamp.nanoseconds
         try:
             if fixed_frame:
                 found = self._buffer.lookup_transform_full(

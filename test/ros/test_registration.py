@@ -172,6 +172,20 @@ def test_with_a_fixed_frame_the_way_between_the_stamps_counts(tf):
     np.testing.assert_allclose(pose[:3, 3], (-0.5, 0, 0), atol=1e-9)
 
 
+def test_a_looped_bag_starts_tf_afresh(tf):
+    def send(seconds, x):
+        for moment in (seconds - 0.1, seconds + 0.1):
+            tf.buffer.set_transform(transform('rgb', 'depth', (x, 0, 0), seconds=moment), 'test')
+
+    send(100.0, 1)
+    assert tf.look_up(header('rgb', 100), header('depth', 100))[0, 3] == 1
+    send(10.0, 2)  # refused: older than what TF keeps
+    with pytest.raises(TransformError):
+        tf.look_up(header('rgb', 10), header('depth', 10))
+    send(10.2, 2)
+    assert tf.look_up(header('rgb', 10.2), header('depth', 10.2))[0, 3] == pytest.approx(2)
+
+
 def test_a_missing_transform_is_named_with_the_cure(tf):
     with pytest.raises(TransformError) as caught:
         tf.look_up(header('rgb', 10), header('depth', 10))

@@ -14,6 +14,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.time import Time
 
 TOPIC = '/tf_stand_in'
+CACHE_NS = 10 * 10**9
 QOS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -30,7 +31,12 @@ class Buffer:
         self._transforms = []
 
     def set_transform(self, transform, authority):
-        self._transforms.append(transform)
+        stamps = [Time.from_msg(t.header.stamp).nanoseconds for t in (transform, *self._transforms)]
+        if stamps[0] > max(stamps) - CACHE_NS:
+            self._transforms.append(transform)
+
+    def clear(self):
+        self._transforms.clear()
 
     def _nearest(self, parent, child, stamp):
         known = [
