@@ -14,6 +14,7 @@ from depth_sr_ros.data.imitated_guide import imitate_guide
 from depth_sr_ros.evaluation import metrics
 from depth_sr_ros.evaluation.cases import Case, frame_generator
 from depth_sr_ros.evaluation.scoring import Scores, score
+from depth_sr_ros.model.interpolation import interpolate_depth
 from depth_sr_ros.pipeline import DepthSRPipeline, DepthSRResult
 
 GUIDES = ('own', 'off', 'imitated')
@@ -47,6 +48,10 @@ class Network:
         """Return the result and all its metrics, those of the confidence among them."""
         result, seconds = self.run(case)
         scores = {**score(result.depth, case), **confidence_scores(result, case)}
+        interpolated = interpolate_depth(case.depth, case.truth.shape)
+        scores['added_detail'] = metrics.added_high_frequency_error(
+            result.depth, interpolated, case.truth, case.mask
+        )
         return result, {**scores, 'seconds': seconds}
 
     def _with_imitated_guide(self, case: Case) -> DepthSRResult:

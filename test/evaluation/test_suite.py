@@ -7,10 +7,10 @@ import pytest
 
 from depth_sr_ros.evaluation import suite
 from depth_sr_ros.evaluation.cases import Case
-from depth_sr_ros.evaluation.comparison import Comparison, MethodScores, Row
+from depth_sr_ros.evaluation.comparison import Comparison, MethodScores, Row, compare
 from depth_sr_ros.evaluation.evaluate import run
 from depth_sr_ros.evaluation.network import Network
-from depth_sr_ros.evaluation.scoring import INTERPOLATED
+from depth_sr_ros.evaluation.scoring import INTERPOLATED, ScoreCache
 from depth_sr_ros.model.interpolation import interpolate_depth
 from depth_sr_ros.pipeline import DepthSRResult
 
@@ -85,10 +85,13 @@ def textured_plane():
 
 def test_painted_texture_is_caught():
     row = textured_plane()
-    comparison = Comparison(row, {}, '')
-    assert passed(suite.texture_checks(comparison, Network('ours', Painter(0)))) == [True, True]
-    caught = suite.texture_checks(comparison, Network('ours', Painter(1e-4)))
-    assert passed(caught) == [False, False]
+
+    def checks(share):
+        network = Network(suite.OURS, Painter(share))
+        return suite.texture_checks(compare(row, [network], ScoreCache(None)))
+
+    assert passed(checks(0)) == [True, True]
+    assert passed(checks(1e-4)) == [False, False]
 
 
 def test_scale_check_catches_an_absolute_constant():
