@@ -271,6 +271,11 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
             _check_range(name, element, metadata)
     elif isinstance(default, int) and not isinstance(default, bool):
         _check_range(name, value, metadata)
+    elif isinstance(default, str):
+        if value is False:
+            value = 'off'
+        if not isinstance(value, str):
+            raise ParameterError(f'{name} is {value!r}; it must be text')
     if metadata['choices'] and value not in metadata['choices']:
         allowed = ', '.join(metadata['choices'])
         raise ParameterError(f'{name} is {value!r}; it must be one of {allowed}')
@@ -294,6 +299,9 @@ def descriptor(field: dataclasses.Field) -> ParameterDescriptor:
         result.floating_point_range = [
             FloatingPointRange(from_value=metadata['minimum'], to_value=metadata['maximum'])
         ]
+    elif isinstance(default, str):
+        # YAML, and so the command line, reads an unquoted `off` as a boolean.
+        result.dynamic_typing = True
     elif isinstance(default, tuple):
         result.dynamic_typing = isinstance(default[0], float)  # [1, 5] as well as [1.0, 5.0]
     elif isinstance(default, int) and not isinstance(default, bool):

@@ -76,3 +76,11 @@ def test_all_problems_are_named_together_and_the_old_values_stay():
 
 def test_parameters_of_others_are_let_through():
     assert changed_parameters(DEFAULTS, {'use_sim_time': True}) == DEFAULTS
+
+
+def test_an_unquoted_off_is_text():
+    """`-p relative_depth:=off` reaches the node as the boolean that YAML makes of it."""
+    assert changed_parameters(DEFAULTS, {'relative_depth': False}).relative_depth == 'off'
+    for value in (True, 3):
+        with pytest.raises(ParameterError, match=f'relative_depth is {value}'):
+            changed_parameters(DEFAULTS, {'relative_depth': value})
