@@ -37,7 +37,7 @@ EXTRAS = {
         'lightning>=2.4',
         'torchmetrics',
         'tensorboard',
-        'mujoco>=3.3',
+        'mujoco>=3.3.3',
         'OpenEXR>=3.3',
     ],
     'bag': ['rosbags>=0.10'],
