@@ -106,6 +106,22 @@ def test_linear_fill_is_exact_on_a_plane_of_scattered_points():
     assert filled == pytest.approx(plane, abs=1e-4)
 
 
+def test_linear_fill_agrees_with_scipy():
+    from scipy.interpolate import LinearNDInterpolator
+    from scipy.spatial import Delaunay
+
+    rng = np.random.default_rng(6)
+    points = rng.uniform(0, 20, (30, 2))
+    triangles = Delaunay(points)
+    ours = baselines._barycentric_transforms(points[triangles.simplices])
+    assert ours == pytest.approx(triangles.transform)
+    depth = np.where(rng.random((24, 24)) < 0.1, rng.uniform(1, 3, (24, 24)), 0).astype(np.float32)
+    known = np.argwhere(depth > 0)
+    expected = LinearNDInterpolator(known, depth[depth > 0])(*np.indices(depth.shape))
+    inside = np.isfinite(expected)
+    assert baselines.fill_linear(depth)[inside] == pytest.approx(expected[inside], abs=1e-5)
+
+
 def test_applies():
     dense, hole = np.ones((8, 8), np.float32), np.ones((8, 8), np.float32)
     hole[0, 0] = 0
