@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from depth_sr_ros.data.degradation import parse_degradation
+from depth_sr_ros.data.degradation import VALIDATION_DEGRADATIONS, Degradation, parse_degradation
 from depth_sr_ros.data.frame import RGBDFrame
 from depth_sr_ros.evaluation.baselines import BASELINES, Settings
 from depth_sr_ros.evaluation.cases import cropped, degraded_cases
@@ -19,18 +19,24 @@ from depth_sr_ros.evaluation.metrics import has_depth
 from depth_sr_ros.evaluation.scoring import ScoreCache, applicable_baselines, best_settings
 
 TUNED_FILE = 'tuned_baselines.json'
-TUNED_DEGRADATIONS = (
-    'scale=4',
-    'scale=4,noise=0.02',
-    'scale=8',
-    'scale=8,noise=0.02',
-    'scale=16',
-    'scale=16,noise=0.02',
-    'sparse=500',
-    'kinect',
-    'rectangles=0.1',
-    'glass',
-)
+TUNED_DEGRADATIONS: dict[str, Degradation] = {
+    **{
+        text: parse_degradation(text)
+        for text in (
+            'scale=4',
+            'scale=4,noise=0.02',
+            'scale=8',
+            'scale=8,noise=0.02',
+            'scale=16',
+            'scale=16,noise=0.02',
+            'sparse=500',
+            'rectangles=0.1',
+        )
+    },
+    # Sensors only make sense at their own distances.
+    'kinect': VALIDATION_DEGRADATIONS['kinect'],
+    'glass': VALIDATION_DEGRADATIONS['glass_holes'],
+}
 
 
 def tune_baselines(
@@ -38,7 +44,7 @@ def tune_baselines(
     cache: ScoreCache,
     *,
     seed: int = 0,
-    degradations: Iterable[str] = TUNED_DEGRADATIONS,
+    degradations: Iterable[str] = tuple(TUNED_DEGRADATIONS),
     report: Callable[[str], Any] = lambda line: None,
 ) -> dict[str, dict[str, Settings]]:
     """
@@ -53,7 +59,7 @@ def tune_baselines(
     for text in degradations:
         cases = [
             cropped(case, (case.truth.shape[0] // 2, case.truth.shape[1] // 2), seed)
-            for case in degraded_cases(frames, parse_degradation(text), seed)
+            for case in degraded_cases(frames, TUNED_DEGRADATIONS[text], seed)
         ]
         # A window may show sky only, or lie in a hole.
         cases = [c for c in cases if has_depth(c.truth).any() and has_depth(c.depth).any()]
