@@ -166,7 +166,8 @@ def _tune(args: argparse.Namespace) -> int:
     from depth_sr_ros.evaluation.scoring import ScoreCache
     from depth_sr_ros.evaluation.tuning import TUNED_FILE, tune_baselines, write_tuned
 
-    frames = spread(RGBDFolder(args.dataset), args.frames)
+    folder = RGBDFolder(args.dataset)
+    frames = spread(folder, args.frames)
     with tqdm(unit='baseline', desc='tuning') as bar:
 
         def report(line: str) -> None:
@@ -182,6 +183,7 @@ def _tune(args: argparse.Namespace) -> int:
         command += f' --frames {args.frames}'
     origin = {
         'command': command,
+        'render': folder.metadata.get('render'),
         'seed': args.seed,
         'frames': [frame.name for frame in frames],
         'versions': circumstances([])['versions'],
