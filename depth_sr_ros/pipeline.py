@@ -27,6 +27,8 @@ PRECISIONS = ('auto', 'float32', 'bfloat16', 'float16')
 # No network at all: the pipeline returns the interpolated input.
 INTERPOLATION = 'interpolation'
 DEFAULT_WEIGHTS = 'embedded'
+# The guide that the weights hold, also where they do without it by default.
+STORED_GUIDE = 'embedded'
 
 _DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
@@ -197,8 +199,9 @@ class DepthSRPipeline:
             name_or_path: None or '' for the embedded default (no network access); the name of
                 other shipped weights; a folder or a Hugging Face id (safetensors only);
                 'interpolation' for no network at all: the interpolated input comes back.
-            relative_depth: None or '' for the guide stored with the weights, 'off' for none, else a
-                folder or Hugging Face id of any Depth Anything checkpoint.
+            relative_depth: 'embedded' for the guide stored with the weights, 'off' for none, a
+                folder or Hugging Face id of any Depth Anything checkpoint; None or '' for the
+                stored one where the weights validate better with it than without, else none.
             device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
             precision: 'auto', 'float32', 'bfloat16' or 'float16', for convolutions and attention.
 
@@ -217,9 +220,15 @@ class DepthSRPipeline:
             model = DepthSR.from_pretrained(weights)
             digest = state_digest(model)
             name = model.config.name
-            if relative_depth in (None, ''):
-                guide = model.relative_depth
-                guide_name = 'embedded' if guide is not None else 'none'
+            stored = model.config.relative_depth
+            if relative_depth == STORED_GUIDE and stored is None:
+                raise ValueError(
+                    f'relative_depth is {relative_depth!r}, but the weights {name!r} hold no guide'
+                )
+            if relative_depth in (None, '', STORED_GUIDE):
+                if stored is not None and (stored.enabled or relative_depth == STORED_GUIDE):
+                    guide = model.relative_depth
+                    guide_name = STORED_GUIDE
             elif relative_depth != 'off':
                 guide = RelativeDepth.from_pretrained(relative_depth)
                 guide_name = relative_depth

@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from depth_sr_ros.model.config import DepthSRConfig
+from depth_sr_ros.model.depth_sr import DepthSR
 from depth_sr_ros.model.interpolation import interpolate_depth
 from depth_sr_ros.pipeline import DepthSRPipeline, NoValidDepthError, embedded_weights
 
@@ -139,9 +141,13 @@ def test_interpolation_needs_no_network():
 def test_guide_can_be_switched_off(pipeline):
     rgb, depth = pair(320, 240, 40, 30)
     without = DepthSRPipeline.from_pretrained(relative_depth='off', device='cpu')
+    guided = DepthSRPipeline.from_pretrained(relative_depth='embedded', device='cpu')
     assert without.description['relative_depth'] == 'none'
-    assert pipeline.description['relative_depth'] == 'embedded'
-    assert not np.array_equal(without(rgb, depth).depth, pipeline(rgb, depth).depth)
+    assert guided.description['relative_depth'] == 'embedded'
+    assert not np.array_equal(without(rgb, depth).depth, guided(rgb, depth).depth)
+    # The default is one of the two: what the weights validate better with.
+    expected = guided if pipeline.description['relative_depth'] == 'embedded' else without
+    assert np.array_equal(expected(rgb, depth).depth, pipeline(rgb, depth).depth)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +161,14 @@ def test_guide_can_be_switched_off(pipeline):
 def test_wrong_arguments_are_quoted(arguments, error, words):
     with pytest.raises(error, match=words):
         DepthSRPipeline.from_pretrained(**arguments)
+
+
+def test_weights_without_a_guide_say_so(tmp_path):
+    DepthSR(DepthSRConfig(name='bare')).save(tmp_path)
+    with pytest.raises(ValueError, match=r"'bare' hold no guide"):
+        DepthSRPipeline.from_pretrained(tmp_path, relative_depth='embedded', device='cpu')
+    pipeline = DepthSRPipeline.from_pretrained(tmp_path, device='cpu')
+    assert pipeline.description['relative_depth'] == 'none'
 
 
 def test_folder_without_weights_is_named(tmp_path):

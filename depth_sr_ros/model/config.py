@@ -66,10 +66,13 @@ class RelativeDepthConfig:
     Attributes:
         architecture: keyword arguments of `transformers.DepthAnythingConfig`.
         short_side: short side of the guide's input in pixels (rounded to whole 14-pixel patches).
+        enabled: whether the pipeline uses it unasked; False for a guide with which the weights
+            validate worse than without.
     """
 
     architecture: dict[str, Any] = field(default_factory=dict)
     short_side: int = 518
+    enabled: bool = True
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,8 @@ class NodeParameters:
     )
     relative_depth: str = _parameter(
         '',
-        "Relative depth: empty = what the weights come with, 'off' = none, or a folder or Hugging "
-        'Face id of a Depth Anything checkpoint.',
+        "Relative depth: empty = what the weights validate best with, 'embedded' = the guide stored"
+        " with them, 'off' = none, or a folder or Hugging Face id of a Depth Anything checkpoint.",
         read_only=True,
     )
     device: str = _parameter(

@@ -121,11 +121,17 @@ def guide_loss(predicted: Tensor, truth: Tensor, scales: int = 4) -> Tensor:
         target = _shift_scale_free(one_inverse, one_mask)
         error = (aligned - target).abs()
         gradient = edge_loss(aligned[None], target[None], one_mask[None], scales)
-        losses.append(masked_mean(error, one_mask) + 0.5 * scales * gradient)
+        # The loss does not see the scale: without this term all that varies may sink below what
+        # half precision resolves beside the level it varies around.
+        scale = _deviation(one_predicted, one_mask).log().abs()
+        losses.append(masked_mean(error, one_mask) + 0.5 * scales * gradient + 0.05 * scale)
     return torch.stack(losses).mean()
 
 
-def _shift_scale_free(image: Tensor, mask: Tensor) -> Tensor:
+def _deviation(image: Tensor, mask: Tensor) -> Tensor:
     values = image[mask]
-    median = values.median()
-    return (image - median) / (values - median).abs().mean().clamp_min(1e-6)
+    return (values - values.median()).abs().mean().clamp_min(1e-6)
+
+
+def _shift_scale_free(image: Tensor, mask: Tensor) -> Tensor:
+    return (image - image[mask].median()) / _deviation(image, mask)

@@ -146,7 +146,8 @@ class FusionSamples(Dataset[list[Sample]]):
     Args:
         frames: source of truth.
         config: sizes, shares and seeds.
-        guides: folder with the small guide's cached output, STEM.npy; None when there is none.
+        guides: folder with the small guide's cached output, normalised, STEM.npy; None when there
+            is none.
     """
 
     def __init__(
@@ -213,7 +214,7 @@ class FusionSamples(Dataset[list[Sample]]):
         if draw < shares.none + shares.small and self.guides is not None:
             path = self.guides / f'{name}.npy'
             if path.is_file():
-                return normalise_guide(np.load(path, allow_pickle=False))
+                return np.load(path, allow_pickle=False).astype(np.float32)
         height, width = truth.shape
         factor = min(1.0, 320 / min(height, width))
         small = cv2.resize(
@@ -328,7 +329,7 @@ class FusionValidation(Dataset[Sample]):
         relative = None
         path = None if self.guides is None else self.guides / f'{frame.name}.npy'
         if path is not None and path.is_file():
-            relative = normalise_guide(np.load(path, allow_pickle=False))
+            relative = np.load(path, allow_pickle=False).astype(np.float32)
             relative = cv2.resize(relative, (width, height))[window]
         sample = make_sample(rgb, truth, degraded, relative)
         sample['kind'] = torch.tensor(kind)

@@ -105,7 +105,7 @@ def build_model(config: TrainingConfig) -> DepthSR:
 
 
 def cache_guide(model: DepthSR, frames: Sequence[RGBDFrame], folder: Path) -> Path:
-    """Run the guide once over whole frames and keep its output: STEM.npy, float16 (h, w).
+    """Run the guide once over whole frames and keep its normalised output: STEM.npy, float16.
 
     A folder made by another guide (by its digest) is made again.
     """
@@ -113,6 +113,7 @@ def cache_guide(model: DepthSR, frames: Sequence[RGBDFrame], folder: Path) -> Pa
     import torch
     from tqdm import tqdm
 
+    from depth_sr_ros.model.relative_depth import normalise_relative_depth
     from depth_sr_ros.pipeline import state_digest
     from depth_sr_ros.training.samples import to_image_tensor
 
@@ -129,7 +130,10 @@ def cache_guide(model: DepthSR, frames: Sequence[RGBDFrame], folder: Path) -> Pa
             continue
         frame = frames[index]
         with torch.inference_mode():
-            relative = guide(to_image_tensor(frame.rgb)[None].to(device))[0, 0]
+            # Normalised first: what varies may be far below the half-precision step of its level.
+            relative = normalise_relative_depth(guide(to_image_tensor(frame.rgb)[None].to(device)))[
+                0, 0
+            ]
         temporary = folder / f'{frame.name}.part.npy'
         np.save(temporary, relative.cpu().numpy().astype(np.float16))
         temporary.replace(folder / f'{frame.name}.npy')

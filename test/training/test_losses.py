@@ -94,8 +94,12 @@ def test_confidence_is_lowest_where_it_is_right_about_the_error():
 def test_guide_loss_ignores_scale_and_shift():
     truth = ramp(0.2) + torch.rand(1, 1, 16, 16)
     inverse = 1.0 / truth
-    assert guide_loss(3.0 * inverse + 7.0, truth).item() < 1e-4
+    inverse = inverse / (inverse - inverse.median()).abs().mean()
+    assert guide_loss(inverse + 7.0, truth).item() < 1e-4
+    assert guide_loss(3.0 * inverse + 7.0, truth).item() < 0.06
     assert guide_loss(-inverse, truth).item() > 0.5
+    # Nearly constant is right in shape, but nothing that half precision could carry.
+    assert guide_loss(1e-4 * inverse + 7.0, truth).item() > 0.3
 
 
 def test_masked_mean_and_edges_of_nothing_are_zero():
