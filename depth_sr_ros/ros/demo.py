@@ -31,6 +31,7 @@ from depth_sr_ros.ros.clip_player import ClipPlayerConfig
 from depth_sr_ros.ros.demo_monitor import DemoMonitor, Recording
 from depth_sr_ros.ros.parameters import NodeParameters
 from depth_sr_ros.ros.progress_line import ProgressLine
+from depth_sr_ros.ros.transport_profile import OLD_VARIABLE, VARIABLE, profile_environment
 
 DOMAINS = range(90, 100)
 START_SECONDS = 90.0
@@ -65,35 +66,21 @@ def free_domain_id() -> int:
     )
 
 
-def transport_profile() -> Path:
-    """The Fast DDS profile for large images, installed or in the source tree."""
-    try:
-        from ament_index_python.packages import get_package_share_directory
-
-        share = Path(get_package_share_directory('depth_sr_ros'))
-    except (ImportError, LookupError, OSError):  # OSError: no AMENT_PREFIX_PATH
-        share = Path(__file__).parents[2]
-    profile = share / 'config' / 'fastdds_images.xml'
-    if not profile.is_file():
-        raise DemoError(f'{profile} is missing: without it large images do not arrive')
-    return profile
-
-
 def set_demo_environment(domain_id: int) -> None:
     """What all processes of the demo have in their environment: a domain, localhost, transport."""
-    profile = str(transport_profile())
+    # Ours, whatever the user has set: the figures are to be those of this profile.
+    for name in (VARIABLE, OLD_VARIABLE):
+        os.environ.pop(name, None)
+    try:
+        os.environ.update(profile_environment())
+    except FileNotFoundError as error:
+        raise DemoError(f'{error}: without it large images do not arrive') from error
     os.environ.update(
         ROS_DOMAIN_ID=str(domain_id),
         ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST',
-        FASTDDS_DEFAULT_PROFILES_FILE=profile,
         RCUTILS_COLORIZED_OUTPUT='0',
         PYTHONUNBUFFERED='1',
     )
-    # Fast DDS 2 knows only the old name, Fast DDS 3 complains about it.
-    if os.environ.get('ROS_DISTRO') in ('humble', 'iron', 'jazzy'):
-        os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] = profile
-    else:
-        os.environ.pop('FASTRTPS_DEFAULT_PROFILES_FILE', None)
     if os.environ.get('ROS_DISTRO') == 'humble':
         os.environ['ROS_LOCALHOST_ONLY'] = '1'
 
