@@ -50,8 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help='every row and check of the accuracy goals')  # fmt: skip
     modes.add_argument('--tune-baselines', action='store_true',
                        help='find the baselines\' settings on these frames')  # fmt: skip
-    parser.add_argument('--texture-copying', type=Path,
-                        help='with --suite: folder of rendered textured surfaces')  # fmt: skip
+    parser.add_argument(
+        '--texture-copying', type=int, default=24, metavar='N',
+        help='with --suite: render this many smooth, strongly textured surfaces (24)',
+    )  # fmt: skip
 
 
 def degradation_text(args: argparse.Namespace) -> str:

@@ -115,7 +115,7 @@ def test_suite_without_a_network_falls_short_and_says_so(
     out = tmp_path / 'out'
     args = arguments_of(
         root, '--suite', '--weights', 'interpolation', '--frames', 1, '--no-oracle',
-        '--pictures', 0, '--out', out,
+        '--pictures', 0, '--out', out, '--texture-copying', 0,
     )  # fmt: skip
     assert run(args) == 1
     printed = capsys.readouterr().out
@@ -132,6 +132,20 @@ def test_suite_without_a_network_falls_short_and_says_so(
 
 
 def test_suite_of_an_empty_folder(tmp_path, arguments_of):
-    args = arguments_of(tmp_path, '--suite', '--weights', 'interpolation', '--out', tmp_path)
+    args = arguments_of(
+        tmp_path, '--suite', '--weights', 'interpolation', '--out', tmp_path, '--texture-copying', 0
+    )
     with pytest.raises(ValueError, match='none of the data sets'):
         run(args)
+
+
+def test_without_opengl_the_textured_surfaces_are_skipped_by_name(monkeypatch):
+    from depth_sr_ros.data import offscreen_renderer, rendered_scenes
+
+    def unavailable(self, index):
+        raise offscreen_renderer.RenderingUnavailableError('no OpenGL here')
+
+    monkeypatch.setattr(rendered_scenes.RenderedScenes, '__getitem__', unavailable)
+    skipped = []
+    assert suite._textured_surfaces(3, skipped) == []
+    assert skipped == ['texture copying: no OpenGL here']
