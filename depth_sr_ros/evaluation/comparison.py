@@ -12,7 +12,7 @@ import numpy as np
 from depth_sr_ros.evaluation import metrics
 from depth_sr_ros.evaluation.baselines import Settings
 from depth_sr_ros.evaluation.cases import Case
-from depth_sr_ros.evaluation.network import Network
+from depth_sr_ros.evaluation.network import Network, SparsificationCurves
 from depth_sr_ros.evaluation.scoring import (
     INTERPOLATED,
     RAW,
@@ -50,6 +50,7 @@ class MethodScores:
     settings: Settings = field(default_factory=dict)
     oracle_settings: Settings | None = None
     oracle: Scores | None = None
+    sparsification: SparsificationCurves | None = None
 
     @property
     def mean(self) -> Scores:
@@ -61,6 +62,10 @@ class MethodScores:
         values: dict[str, Any] = {'kind': self.kind, 'settings': self.settings, 'mean': self.mean}
         if self.oracle is not None:
             values |= {'oracle_settings': self.oracle_settings, 'oracle': self.oracle}
+        if self.sparsification is not None:
+            values['sparsification'] = {
+                name: curve.tolist() for name, curve in vars(self.sparsification).items()
+            }
         values['images'] = dict(zip(names, self.images, strict=True))
         return values
 
@@ -161,9 +166,14 @@ def compare(
     if all(scores is not None for scores in raw):
         methods[RAW] = MethodScores(RAW, 'input', [s for s in raw if s is not None])
     for network in networks:
-        images = []
+        images, curves = [], []
         for case in row.cases:
             progress(f'{network.label} {case.name}')
-            images.append(network.score(case)[1])
-        methods[network.label] = MethodScores(network.label, 'network', images)
+            scores, case_curves = network.score(case)
+            images.append(scores)
+            if case_curves is not None:
+                curves.append(case_curves)
+        entry = MethodScores(network.label, 'network', images)
+        entry.sparsification = SparsificationCurves.mean(curves) if curves else None
+        methods[network.label] = entry
     return Comparison(row, methods, tuned_on)

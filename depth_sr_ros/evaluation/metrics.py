@@ -273,17 +273,11 @@ def ause(error: Array, confidence: Array) -> float:
     """
     Area under the sparsification error: between the curves of `sparsification`; 0 is perfect.
 
-    A constant confidence scores the area between 1 and the oracle's curve (see `ause_constant`).
+    A constant confidence is expected to score the area between 1 and the oracle's curve.
     Ilg et al. 2018, 'Uncertainty estimates and multi-hypotheses networks for optical flow'.
     """
     _, curve, oracle = sparsification(error, confidence)
     return float(np.mean(curve - oracle))
-
-
-def ause_constant(error: Array) -> float:
-    """AUSE that a confidence without information would have (expected value)."""
-    _, _, oracle = sparsification(error, np.zeros(np.shape(error)))
-    return float(np.mean(1 - oracle))
 
 
 def band_name(low: float, high: float) -> str:

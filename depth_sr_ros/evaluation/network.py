@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,15 +45,16 @@ class Network:
             result = self._with_imitated_guide(case)
         return result, time.perf_counter() - start
 
-    def score(self, case: Case) -> tuple[DepthSRResult, Scores]:
-        """Return the result and all its metrics, those of the confidence among them."""
+    def score(self, case: Case) -> tuple[Scores, SparsificationCurves | None]:
+        """Return all metrics, those of the confidence among them, and its curves."""
         result, seconds = self.run(case)
-        scores = {**score(result.depth, case), **confidence_scores(result, case)}
+        scores = score(result.depth, case)
         interpolated = interpolate_depth(case.depth, case.truth.shape)
         scores['added_detail'] = metrics.added_high_frequency_error(
             result.depth, interpolated, case.truth, case.mask
         )
-        return result, {**scores, 'seconds': seconds}
+        confidence, curves = confidence_scores(result, case)
+        return {**scores, **confidence, 'seconds': seconds}, curves
 
     def _with_imitated_guide(self, case: Case) -> DepthSRResult:
         rng = frame_generator(0, case.name)
@@ -66,30 +68,52 @@ class Network:
         return DepthSRResult(output.depth[0, 0].cpu().numpy(), confidence[0, 0].cpu().numpy())
 
 
-def confidence_scores(result: DepthSRResult, case: Case) -> Scores:
+@dataclass(frozen=True)
+class SparsificationCurves:
+    """Mean relative error of what remains as shares of the pixels are removed; both start at 1."""
+
+    removed: NDArray
+    by_confidence: NDArray
+    by_oracle: NDArray
+
+    @classmethod
+    def mean(cls, curves: Sequence[SparsificationCurves]) -> SparsificationCurves:
+        """Mean over images."""
+        return cls(
+            curves[0].removed,
+            np.mean([c.by_confidence for c in curves], axis=0),
+            np.mean([c.by_oracle for c in curves], axis=0),
+        )
+
+
+def confidence_scores(
+    result: DepthSRResult, case: Case
+) -> tuple[Scores, SparsificationCurves | None]:
     """
     Metrics of `result.confidence`, the predicted probability of a relative error below 5%.
 
     ause, ause_constant: area between the sparsification curves of the relative error by confidence
     and by oracle, and what a constant would score. brier: mean squared difference between the
     confidence and what came true. confidence_right, confidence_wrong: its mean where the error is
-    below and above 5%.
+    below and above 5%. Without a pixel to score, ({}, None).
     """
     scored = metrics.scored_pixels(result.depth, case.truth, case.mask)
     if not scored.any():
-        return {}
+        return {}, None
     truth = case.truth[scored].astype(np.float64)
     error = np.abs(result.depth[scored] - truth) / truth
     confidence = result.confidence[scored].astype(np.float64)
     right = error < WRONG_ABOVE
+    curves = SparsificationCurves(*metrics.sparsification(error, confidence))
 
     def mean(values: NDArray) -> float:
         return float(values.mean()) if values.size else float('nan')
 
-    return {
-        'ause': metrics.ause(error, confidence),
-        'ause_constant': metrics.ause_constant(error),
+    scores = {
+        'ause': mean(curves.by_confidence - curves.by_oracle),
+        'ause_constant': mean(1 - curves.by_oracle),
         'brier': mean((confidence - right) ** 2),
         'confidence_right': mean(confidence[right]),
         'confidence_wrong': mean(confidence[~right]),
     }
+    return scores, curves

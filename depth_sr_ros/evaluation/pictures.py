@@ -7,7 +7,7 @@ Only OpenCV and numpy: the demo and `depth_sr infer` use this too. Images are ui
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ MISSING_COLOUR = (48, 48, 48)
 BACKGROUND = 255
 CAPTION_HEIGHT = 26
 BAR_WIDTH = 84
+CURVE_COLOURS = ((31, 119, 180), (44, 160, 44), (150, 150, 150), (214, 39, 40), (148, 103, 189))
 COLOUR_MAPS = {
     'depth': cv2.COLORMAP_TURBO,
     'error': cv2.COLORMAP_INFERNO,
@@ -135,6 +136,44 @@ def sheet(rows: Sequence[Sequence[Panel]], panel_width: int = 480) -> Image:
         for line in lines
     ]
     return np.vstack(padded)
+
+
+def line_chart(
+    curves: Mapping[str, tuple[NDArray, NDArray]],
+    *,
+    x_label: str,
+    y_label: str,
+    size: tuple[int, int] = (360, 560),
+) -> Image:
+    """
+    Draw curves, name -> (x, y) with x from 0 to 1 and y from 0 up; uint8 `size` = (H, W).
+
+    The y axis ends at the largest value, 1 at least.
+    """
+    height, width = size
+    image = np.full((height, width, 3), BACKGROUND, np.uint8)
+    left, right, top, bottom = 52, width - 16, 30, height - 40
+    highest = max(1.0, *(float(np.nanmax(y)) for _, y in curves.values()))
+
+    def place(x: float, y: float) -> tuple[int, int]:
+        column = left + x * (right - left)
+        return round(column), round(bottom - y / highest * (bottom - top))
+
+    for share in np.linspace(0, 1, 6):
+        cv2.line(image, place(share, 0), place(share, highest), (225, 225, 225), 1)
+        cv2.line(image, place(0, share * highest), place(1, share * highest), (225, 225, 225), 1)
+        _text(image, f'{share:.1f}', (place(share, 0)[0] - 10, bottom + 16))
+        _text(image, f'{share * highest:.2f}', (12, place(0, share * highest)[1] + 4))
+    _text(image, x_label, (left + 4, height - 8))
+    _text(image, y_label, (left + 4, 20))
+    for index, (name, (x, y)) in enumerate(curves.items()):
+        colour = tuple(int(c) for c in CURVE_COLOURS[index % len(CURVE_COLOURS)])
+        points = np.array([place(a, b) for a, b in zip(x, y, strict=True)], np.int32)
+        cv2.polylines(image, [points], False, colour, 2, cv2.LINE_AA)
+        row = top + 18 * (index + 1)
+        cv2.line(image, (right - 190, row - 4), (right - 166, row - 4), colour, 2)
+        _text(image, name, (right - 160, row))
+    return image
 
 
 def write_image(path: Path | str, image: Image) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import platform
@@ -17,9 +18,16 @@ import numpy as np
 
 from depth_sr_ros.evaluation.baselines import BASELINES
 from depth_sr_ros.evaluation.comparison import Comparison
-from depth_sr_ros.evaluation.metrics import has_depth
+from depth_sr_ros.evaluation.metrics import DEPTH_BANDS, band_name, has_depth
 from depth_sr_ros.evaluation.network import Network
-from depth_sr_ros.evaluation.pictures import Panel, Scale, depth_scale, sheet, write_image
+from depth_sr_ros.evaluation.pictures import (
+    Panel,
+    Scale,
+    depth_scale,
+    line_chart,
+    sheet,
+    write_image,
+)
 from depth_sr_ros.evaluation.scoring import INTERPOLATED
 from depth_sr_ros.model.interpolation import interpolate_depth
 
@@ -79,8 +87,24 @@ def table(comparison: Comparison) -> str:
         if oracle:
             cells.insert(3, _cell(scores.oracle['rmse'], 1e3) if scores.oracle else '-')
         lines.append('| ' + ' | '.join(cells) + ' |')
-    lines += ['', *summary(comparison), '']
+    lines += ['', *_band_table(comparison), '', *summary(comparison), '']
     return '\n'.join(lines)
+
+
+def _band_table(comparison: Comparison) -> list[str]:
+    """RMSE by depth band: the far pixels rule the mean, this says how near ones fare."""
+    bands = [band_name(low, high) for low, high in itertools.pairwise(DEPTH_BANDS)]
+    bands = [b for b in bands if math.isfinite(comparison.mean(INTERPOLATED, b))]
+    lines = [
+        '| RMSE mm at | '
+        + ' | '.join(b.removeprefix('rmse_').replace('_', '-') for b in bands)
+        + ' |',
+        '|' + '|'.join(['---'] * (len(bands) + 1)) + '|',
+    ]
+    for name, scores in comparison.methods.items():
+        mean = scores.mean
+        lines.append('| ' + ' | '.join([name, *(_cell(mean.get(b), 1e3) for b in bands)]) + ' |')
+    return lines
 
 
 def summary(comparison: Comparison) -> list[str]:
@@ -222,8 +246,26 @@ def write_pictures(
         for name, error in errors.items():
             rmse = comparison.methods[name].images[index]['rmse'] * 1e3
             third.append(Panel(f'error of {name}: RMSE {rmse:.1f} mm', error, millimetres))
-        name = f'{comparison.row.name}_{case.name}'.replace('/', '_').replace(' ', '_')
-        path = folder / 'pictures' / f'{name}.png'
+        path = folder / 'pictures' / f'{_file_name(comparison, case.name)}.png'
         write_image(path, sheet([first, second, third]))
         paths.append(path)
+    charts = {}
+    for name, method in comparison.methods.items():
+        if method.sparsification is not None:
+            curves = method.sparsification
+            charts[f'{name}, by confidence'] = (curves.removed, curves.by_confidence)
+            charts[f'{name}, by oracle'] = (curves.removed, curves.by_oracle)
+    if charts:
+        path = folder / 'pictures' / f'{_file_name(comparison, "sparsification")}.png'
+        chart = line_chart(
+            charts,
+            x_label=f'share of pixels removed ({comparison.row.name})',
+            y_label='mean relative error of the rest / of all',
+        )
+        write_image(path, chart)
+        paths.append(path)
     return paths
+
+
+def _file_name(comparison: Comparison, what: str) -> str:
+    return f'{comparison.row.name}_{what}'.replace('/', '_').replace(' ', '_')

@@ -71,11 +71,15 @@ def test_confidence_scores_by_hand():
     depth = np.array([[1.0, 1.2], [1.0, 1.0]], np.float32)
     confidence = np.array([[0.9, 0.2], [0.8, 1.0]], np.float32)
     case = Case('a', np.zeros((2, 2, 3), np.uint8), depth, truth)
-    scores = confidence_scores(DepthSRResult(depth, confidence), case)
+    scores, curves = confidence_scores(DepthSRResult(depth, confidence), case)
     assert scores['brier'] == pytest.approx((0.01 + 0.04 + 0.04 + 0) / 4)
     assert scores['confidence_right'] == pytest.approx(0.9)
     assert scores['confidence_wrong'] == pytest.approx(0.2)
     assert scores['ause'] == pytest.approx(0)
+    assert [curves.by_confidence[0], curves.by_oracle[0]] == pytest.approx([1, 1])
+    assert confidence_scores(
+        DepthSRResult(depth, confidence), Case('b', case.rgb, depth, 0 * truth)
+    ) == ({}, None)
 
 
 def test_command_writes_table_json_and_pictures(scenes, tmp_path, capsys, arguments_of):
@@ -93,7 +97,12 @@ def test_command_writes_table_json_and_pictures(scenes, tmp_path, capsys, argume
     ours, start = row['methods']['ours']['mean'], row['methods'][INTERPOLATED]['mean']
     assert ours['rmse'] == pytest.approx(start['rmse'], rel=1e-5)
     assert values['networks']['ours']['weights'] == 'interpolation'
-    assert len(list((out / 'pictures').glob('*.png'))) == 1
+    pictures = {path.name for path in (out / 'pictures').glob('*.png')}
+    row_name = 'scenes_scale=8,noise=0.02'
+    assert pictures == {f'{row_name}_00000.png', f'{row_name}_sparsification.png'}
+    curves = row['methods']['ours']['sparsification']
+    assert curves['by_confidence'][0] == pytest.approx(1)
+    assert 'RMSE mm at' in (out / 'evaluation.md').read_text()
 
 
 def test_command_on_raw_depth(scenes, tmp_path, arguments_of):

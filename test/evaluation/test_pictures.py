@@ -57,3 +57,16 @@ def test_written_as_rgb(tmp_path):
     assert cv2.imread(str(tmp_path / 'sub' / 'red.png'))[0, 0].tolist() == [0, 0, 255]
     with pytest.raises((OSError, cv2.error)):
         pictures.write_image(tmp_path / 'red.unknown', image)
+
+
+def test_line_chart_puts_values_where_they_belong():
+    x = np.linspace(0, 1, 50)
+    image = pictures.line_chart({'flat': (x, np.ones(50))}, x_label='x', y_label='y')
+    colour = np.array(pictures.CURVE_COLOURS[0])
+    rows, columns = np.nonzero((np.abs(image.astype(int) - colour) < 8).all(axis=-1))
+    curve = columns < 300  # The rest is the legend.
+    assert np.ptp(rows[curve]) <= 2
+    assert rows[curve].min() == pytest.approx(30, abs=2)
+    half = pictures.line_chart({'half': (x, np.full(50, 0.5))}, x_label='x', y_label='y')
+    rows, columns = np.nonzero((np.abs(half.astype(int) - colour) < 8).all(axis=-1))
+    assert rows[columns < 300].min() == pytest.approx((30 + 320) / 2, abs=2)
