@@ -81,6 +81,7 @@ setup(
             *files_below('weights', package),
             *files_below('ros/clip', package),
             *files_below('training/configs', package),
+            'evaluation/*.json',
         ]
     },
     data_files=[
