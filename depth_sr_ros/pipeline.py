@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR, DepthSROutput
-from depth_sr_ros.model.interpolation import interpolate, valid_mask
+from depth_sr_ros.inference.engine import Engine
+from depth_sr_ros.inference.interpolation_engine import InterpolationEngine
+from depth_sr_ros.inference.torch_engine import TorchEngine
+from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR
 from depth_sr_ros.model.relative_depth import RelativeDepth
 
 SMALLEST_RGB = 64
@@ -154,35 +155,38 @@ def check_depth(depth: np.ndarray, rgb_size: tuple[int, int]) -> np.ndarray:
     return depth
 
 
+def has_measurement(depth: np.ndarray) -> bool:
+    """Whether any pixel of float32 (h, w) metres is finite and above zero."""
+    # Every camera's first look finds one on a coarse grid.
+    for pixels in (depth[::16, ::16], depth):
+        if bool(np.any((pixels > 0) & (pixels < np.inf))):
+            return True
+    return False
+
+
 class DepthSRPipeline:
     """RGB and sparse or low-resolution depth to dense metric depth; stateless.
 
     Make one with `from_pretrained` and call it: `result = pipeline(rgb, depth)`.
     """
 
-    def __init__(
-        self,
-        model: DepthSR | None,
-        *,
-        guide: RelativeDepth | None,
-        device: torch.device,
-        dtype: torch.dtype,
-        description: dict[str, Any],
-    ):
-        self._device = device
-        self._dtype = dtype
-        self._model = None
-        self._guide = None
-        if model is not None:
-            model.relative_depth = None
-            self._model = model.eval().to(device, memory_format=torch.channels_last)
-            self._model.fusion.to(dtype)
-            if guide is not None:
-                self._guide = guide.eval().to(device)
-                self._guide.network.to(dtype)
-        self.description = description
-        #: Called with the name of each stage as it ends; the benchmark puts a clock here.
-        self.mark: Callable[[str], None] = _no_mark
+    def __init__(self, engine: Engine, description: dict[str, Any]):
+        self._engine = engine
+        self._description = description
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Weights, digest, guide, device and precision, for logs and reports."""
+        return {**self._description, **self._engine.description}
+
+    @property
+    def mark(self) -> Callable[[str], None]:
+        """Called with the name of each stage as it ends; the benchmark puts a clock here."""
+        return self._engine.mark
+
+    @mark.setter
+    def mark(self, clock: Callable[[str], None]) -> None:
+        self._engine.mark = clock
 
     @classmethod
     def from_pretrained(
@@ -211,10 +215,12 @@ class DepthSRPipeline:
         """
         torch_device = resolve_device(device)
         dtype = resolve_precision(precision, torch_device)
-        model = guide = None
+        engine: Engine
+        guide = None
         guide_name = 'none'
         if name_or_path == INTERPOLATION:
             weights, digest, name = INTERPOLATION, 'none', INTERPOLATION
+            engine = InterpolationEngine()
         else:
             weights = resolve_weights(name_or_path)
             model = DepthSR.from_pretrained(weights)
@@ -232,17 +238,21 @@ class DepthSRPipeline:
             elif relative_depth != 'off':
                 guide = RelativeDepth.from_pretrained(relative_depth)
                 guide_name = relative_depth
+            engine = TorchEngine(model, guide=guide, device=torch_device, dtype=dtype)
         description = {
             'weights': weights if name == 'custom' or weights == INTERPOLATION else name,
             'digest': digest,
             'relative_depth': guide_name,
-            'device': _device_name(torch_device),
-            'precision': str(dtype).removeprefix('torch.'),
         }
-        return cls(model, guide=guide, device=torch_device, dtype=dtype, description=description)
+        return cls(engine, description)
 
     def __call__(
-        self, rgb: np.ndarray, depth: np.ndarray, *, out: np.ndarray | None = None
+        self,
+        rgb: np.ndarray,
+        depth: np.ndarray,
+        *,
+        out: np.ndarray | None = None,
+        relative: Any = None,
     ) -> DepthSRResult:
         """Dense metric depth for one pair of images that cover the same field of view.
 
@@ -252,6 +262,8 @@ class DepthSRPipeline:
                 NaN and infinite pixels are no measurement. Pixel centres map as
                 (u + .5) W / w - .5.
             out: float32 (H, W) to write the depth to; None allocates one.
+            relative: float32 (g, k) relative inverse depth over the same view, of any size and
+                scale, to use in the place of the guide's; or what `relative_depth` returned.
 
         Returns:
             See DepthSRResult; `result.depth` is `out` where that was given.
@@ -272,62 +284,30 @@ class DepthSRPipeline:
             raise ValueError(
                 f'out is {getattr(out, "dtype", "")} {came}: expected float32 ({height}, {width})'
             )
-        mark = self.mark
-        mark('start')
-        with torch.inference_mode():
-            depth_tensor = self._upload(depth)[None, None]
-            valid = valid_mask(depth_tensor)
-            if not bool(valid.any()):
-                raise NoValidDepthError(
-                    f'none of the {depth.size} depth pixels is a measurement (finite and above 0 m)'
-                )
-            if self._model is None:
-                result = interpolate(depth_tensor, valid, (height, width))
-                # What is between measurements is as good as what was measured, or unknown.
-                confidence = interpolate(valid.float(), torch.ones_like(valid), (height, width))
-            else:
-                rgb_tensor = self._upload(rgb)
-                mark('upload')
-                output = self.run(rgb_tensor, depth_tensor)
-                result = output.depth
-                confidence = torch.sigmoid(output.confidence_logit)
-            mark('fusion')
-            if out is None:
-                out = np.empty((height, width), np.float32)
-            np.copyto(out, result[0, 0].cpu().numpy())
-            confidence_array = confidence[0, 0].cpu().numpy()
-            mark('download')
-            return DepthSRResult(out, confidence_array)
+        if not has_measurement(depth):
+            raise NoValidDepthError(
+                f'none of the {depth.size} depth pixels is a measurement (finite and above 0 m)'
+            )
+        if out is None:
+            out = np.empty((height, width), np.float32)
+        confidence = self._engine.run(rgb, depth, out, relative)
+        return DepthSRResult(out, confidence)
 
-    def run(self, rgb: Tensor, depth: Tensor, relative: Tensor | None = None) -> DepthSROutput:
-        """The network's part, in tensors on the pipeline's device.
-
-        Args:
-            rgb: uint8 (H, W, 3).
-            depth: float32 (1, 1, h, w), metres, with at least one measurement.
-            relative: (1, 1, g, k) relative inverse depth to use in the place of the guide's.
-        """
-        assert self._model is not None
-        image = rgb.permute(2, 0, 1)[None].float() / 255.0
-        if relative is None and self._guide is not None:
-            relative = self._guide(image)
-        return self._model(image, depth, relative, mark=self.mark)
+    def relative_depth(self, rgb: np.ndarray) -> Any:
+        """What the guide makes of `rgb`, for use in several calls; None without a guide."""
+        return self._engine.relative_depth(check_rgb(rgb))
 
     def warm_up(self, rgb_size: tuple[int, int], depth_size: tuple[int, int]) -> None:
         """Run once at (W, H) and (w, h), so that the first real frame is not the slow one."""
-        rgb = np.zeros((rgb_size[1], rgb_size[0], 3), np.uint8)
-        depth = np.ones((depth_size[1], depth_size[0]), np.float32)
-        self(rgb, depth)
+        self._engine.warm_up(rgb_size, depth_size)
 
-    def _upload(self, array: np.ndarray) -> Tensor:
-        # torch warns about arrays that it may not write to, such as views of a message's bytes.
-        if not array.flags.writeable or not array.flags.c_contiguous:
-            array = array.copy()
-        return torch.from_numpy(array).to(self._device, non_blocking=True)
+    def memory(self) -> dict[str, int]:
+        """Bytes of accelerator memory: 'allocated', 'reserved', 'peak'; {} on a CPU."""
+        return self._engine.memory()
 
-
-def _no_mark(_stage: str) -> None:
-    pass
+    def close(self) -> None:
+        """Free the model and its memory; the pipeline cannot be called afterwards."""
+        self._engine.close()
 
 
 def state_digest(model: torch.nn.Module) -> str:
@@ -337,9 +317,3 @@ def state_digest(model: torch.nn.Module) -> str:
         sha.update(name.encode())
         sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()[:12]
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == 'cuda':
-        return f'{device} ({torch.cuda.get_device_name(device)})'
-    return f'cpu ({torch.get_num_threads()} threads)'

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from depth_sr_ros.data.imitated_guide import imitate_guide
@@ -59,13 +58,7 @@ class Network:
     def _with_imitated_guide(self, case: Case) -> DepthSRResult:
         rng = frame_generator(0, case.name)
         relative = imitate_guide(case.truth, rng, IMITATED_QUALITY)
-        upload = self.pipeline._upload
-        with torch.inference_mode():
-            output = self.pipeline.run(
-                upload(case.rgb), upload(case.depth)[None, None], upload(relative)[None, None]
-            )
-            confidence = torch.sigmoid(output.confidence_logit)
-        return DepthSRResult(output.depth[0, 0].cpu().numpy(), confidence[0, 0].cpu().numpy())
+        return self.pipeline(case.rgb, case.depth, relative=relative)
 
 
 @dataclass(frozen=True)
