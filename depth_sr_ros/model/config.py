@@ -30,6 +30,8 @@ class FusionUNetConfig:
             windows of this size at inference (TLC, Chu et al., ECCV 2022).
         residual_range: bound of the residual relative to the depth, where there are measurements.
         hole_residual_range: the same where there are none.
+        detail_width: channels of the detail head at half resolution, 0 for none. With a stem of 4 or
+            8, a cell of the first stage stands for more pixels than its channels can tell apart.
     """
 
     stem: int = 2
@@ -40,6 +42,7 @@ class FusionUNetConfig:
     training_size: int = 256
     residual_range: float = 0.05
     hole_residual_range: float = 0.5
+    detail_width: int = 0
 
     def __post_init__(self) -> None:
         # JSON has no tuples.
@@ -52,6 +55,11 @@ class FusionUNetConfig:
                 )
         if self.stem not in (1, 2, 4, 8):
             raise ValueError(f'stem is {self.stem}: expected 1, 2, 4 or 8')
+        if self.detail_width < 0 or (self.detail_width and self.stem < 4):
+            raise ValueError(
+                f'detail_width is {self.detail_width} with stem {self.stem}: expected 0, or more '
+                'with a stem of 4 or 8'
+            )
 
     @property
     def total_stride(self) -> int:
@@ -179,6 +187,7 @@ CONFIGURATIONS: dict[str, DepthSRConfig] = {
             middle_blocks=1,
             decoder_blocks=(2, 1, 1, 1),
             training_size=192,
+            detail_width=24,
         ),
         relative_depth=RelativeDepthConfig(DEPTH_ANYTHING_EMBEDDED, short_side=196),
     ),

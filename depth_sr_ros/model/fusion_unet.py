@@ -249,6 +249,35 @@ class Decoder(nn.Module):
         return hidden
 
 
+class DetailHead(nn.Module):
+    """What the first stage's cells are too coarse for, at half resolution; zero-initialised.
+
+    Pixels of the inputs meet the decoded features again, so that an edge need not pass through
+    the few channels of a cell of stem x stem pixels.
+    """
+
+    def __init__(self, config: FusionUNetConfig):
+        super().__init__()
+        width = config.detail_width
+        self.pixels = nn.Conv2d(1 + LOW_RESOLUTION_CHANNELS, width, 2, stride=2)
+        factor = config.stem // 2
+        self.features = nn.Sequential(
+            nn.Conv2d(config.widths[0], width * factor**2, 1), nn.PixelShuffle(factor)
+        )
+        self.block = NAFBlock(width, config.training_size // 2)
+        self.head = nn.Sequential(
+            nn.Conv2d(width, HEAD_CHANNELS * 4, 3, padding=1), nn.PixelShuffle(2)
+        )
+        nn.init.zeros_(self.head[0].weight)
+        nn.init.zeros_(self.head[0].bias)
+
+    def forward(self, decoded: Tensor, pixels: Tensor, inside: Tensor) -> Tensor:
+        """Decoded (B, C, H / stem, W / stem), pixels (B, 8, H, W), inside (B, 1, H, W) ->
+        (B, 3, H, W)."""
+        hidden = self.pixels(pixels) + self.features(decoded)
+        return self.head(self.block(hidden, functional.avg_pool2d(inside, 2)))
+
+
 class FusionUNet(nn.Module):
     """The whole fusion network: inputs at full resolution, three output channels.
 
@@ -274,6 +303,7 @@ class FusionUNet(nn.Module):
         )
         nn.init.zeros_(self.head[0].weight)
         nn.init.zeros_(self.head[0].bias)
+        self.detail = DetailHead(config) if config.detail_width else None
 
     def stage_weights(self, inside: Tensor, valid: Tensor) -> list[StageWeights]:
         """Pool the full-resolution masks, float32 (B, 1, H, W), to each stage."""
@@ -300,14 +330,14 @@ class FusionUNet(nn.Module):
         low_resolution_features: list[Tensor],
         weights: list[StageWeights],
     ) -> Tensor:
-        """Fuse the stages and decode them: (B, 3, H, W)."""
+        """Fuse the stages and decode them: (B, widths[0], H / stem, W / stem)."""
         skips = [
             fusion(relative, low_resolution, weight)
             for fusion, relative, low_resolution, weight in zip(
                 self.fusions, relative_features, low_resolution_features, weights, strict=True
             )
         ]
-        return self.head(self.decoder(skips, weights))
+        return self.decoder(skips, weights)
 
     def forward(
         self, relative: Tensor, low_resolution: Tensor, inside: Tensor, valid: Tensor
@@ -325,4 +355,9 @@ class FusionUNet(nn.Module):
         """
         weights = self.stage_weights(inside, valid)
         relative_features, low_resolution_features = self.encode(relative, low_resolution, weights)
-        return self.decode(relative_features, low_resolution_features, weights)
+        decoded = self.decode(relative_features, low_resolution_features, weights)
+        prediction = self.head(decoded)
+        if self.detail is not None:
+            pixels = torch.cat([relative[:, :1], low_resolution], dim=1)
+            prediction = prediction + self.detail(decoded, pixels, inside)
+        return prediction

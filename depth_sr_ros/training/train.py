@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -85,23 +86,50 @@ def git_revision() -> str:
 
 
 def build_model(config: TrainingConfig) -> DepthSR:
-    """The model that a run starts from."""
+    """The model that a run starts from.
+
+    `initial_weights` may be of a configuration that has grown since: what it does not hold starts
+    as in a new network, where zero-initialised ends leave the outputs as they were.
+
+    Raises:
+        ValueError: for an unknown model, or initial weights of another shape.
+    """
     from depth_sr_ros.model.config import CONFIGURATIONS
     from depth_sr_ros.model.depth_sr import DepthSR
     from depth_sr_ros.model.relative_depth import RelativeDepth
 
-    if config.initial_weights:
-        model = DepthSR.from_pretrained(config.initial_weights)
-    elif config.model in CONFIGURATIONS:
-        model = DepthSR(CONFIGURATIONS[config.model])
-    else:
+    if config.model not in CONFIGURATIONS:
         raise ValueError(f'model is {config.model!r}: allowed are {", ".join(CONFIGURATIONS)}')
+    if config.initial_weights:
+        initial = DepthSR.from_pretrained(config.initial_weights)
+        fusion = CONFIGURATIONS[config.model].fusion
+        if initial.config.name != config.model or initial.config.fusion == fusion:
+            model = initial
+        else:
+            model = DepthSR(dataclasses.replace(initial.config, fusion=fusion))
+            _grow(model, initial, config.initial_weights)
+    else:
+        model = DepthSR(CONFIGURATIONS[config.model])
     if config.relative_depth:
         short_side = model.config.relative_depth.short_side if model.config.relative_depth else 518
         model.relative_depth = RelativeDepth.from_pretrained(
             config.relative_depth, short_side=short_side
         )
     return model
+
+
+def _grow(model: DepthSR, initial: DepthSR, origin: str) -> None:
+    """Load what `initial` holds into `model`, which may have more parameters but none fewer."""
+    try:
+        report = model.load_state_dict(initial.state_dict(), strict=False)
+    except RuntimeError as error:
+        raise ValueError(f'initial_weights {origin}: {error}') from error
+    if report.unexpected_keys:
+        raise ValueError(
+            f'initial_weights {origin}: {model.config.name} has no {report.unexpected_keys[0]} '
+            f'and {len(report.unexpected_keys) - 1} others of its parameters'
+        )
+    print(f'initial_weights {origin}: {len(report.missing_keys)} parameters start anew')
 
 
 def cache_guide(model: DepthSR, frames: Sequence[RGBDFrame], folder: Path) -> Path:
