@@ -30,8 +30,8 @@ class FusionUNetConfig:
             windows of this size at inference (TLC, Chu et al., ECCV 2022).
         residual_range: bound of the residual relative to the depth, where there are measurements.
         hole_residual_range: the same where there are none.
-        detail_width: channels of the detail head at half resolution, 0 for none. With a stem of 4 or
-            8, a cell of the first stage stands for more pixels than its channels can tell apart.
+        detail_width: channels of the detail head at half resolution, 0 for none. With a stem of 4
+            or 8 a cell of the first stage stands for more pixels than its channels tell apart.
     """
 
     stem: int = 2
@@ -177,7 +177,8 @@ CONFIGURATIONS: dict[str, DepthSRConfig] = {
         fusion=_BASE_FUSION,
         relative_depth=RelativeDepthConfig(DEPTH_ANYTHING_SMALL, short_side=518),
     ),
-    'base': DepthSRConfig(name='base', fusion=_BASE_FUSION),
+    # Windows of the size of its training crops.
+    'base': DepthSRConfig(name='base', fusion=dataclasses.replace(_BASE_FUSION, training_size=160)),
     'embedded': DepthSRConfig(
         name='embedded',
         fusion=FusionUNetConfig(

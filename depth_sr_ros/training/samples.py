@@ -30,6 +30,8 @@ Sample = dict[str, Tensor]
 # A crop with less known truth than this teaches nothing.
 _MINIMUM_TRUTH = 0.2
 _CROP_ATTEMPTS = 8
+# Of imitated guides, 0 to 1: neither the best nor the worst that training sees.
+_VALIDATION_GUIDE_QUALITY = 0.5
 
 
 def build_frames(source: SourceConfig, *, validation: bool) -> Sequence[RGBDFrame]:
@@ -326,14 +328,23 @@ class FusionValidation(Dataset[Sample]):
         truth = np.where(np.isfinite(truth), truth, 0.0).astype(np.float32)
         rng = np.random.default_rng((2**31, index))
         degraded = list(self.degradations.values())[kind](rgb, truth, rng)
-        relative = None
-        path = None if self.guides is None else self.guides / f'{frame.name}.npy'
-        if path is not None and path.is_file():
-            relative = np.load(path, allow_pickle=False).astype(np.float32)
+        relative = self._relative(frame, index)
+        if relative is not None:
             relative = cv2.resize(relative, (width, height))[window]
         sample = make_sample(rgb, truth, degraded, relative)
         sample['kind'] = torch.tensor(kind)
         return sample
+
+    def _relative(self, frame: RGBDFrame, index: int) -> np.ndarray | None:
+        """The guide that training sees most often: the small one, an imitated one, or none."""
+        if self.guides is not None:
+            path = self.guides / f'{frame.name}.npy'
+            return np.load(path, allow_pickle=False).astype(np.float32) if path.is_file() else None
+        if self.config.guides.imitated <= self.config.guides.none:
+            return None
+        truth = np.where(np.isfinite(frame.depth), frame.depth, 0.0).astype(np.float32)
+        rng = np.random.default_rng((2**31 + 1, index))
+        return normalise_guide(imitate_guide(truth, rng, quality=_VALIDATION_GUIDE_QUALITY))
 
 
 class GuideSamples(Dataset[Sample]):

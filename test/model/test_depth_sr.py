@@ -21,6 +21,12 @@ SMALL = DepthSRConfig(
     fusion=FusionUNetConfig(stem=2, widths=(8, 8, 12, 16), training_size=128), name='small'
 )
 
+# With the detail head, which needs a stem of 4.
+DETAILED = DepthSRConfig(
+    fusion=FusionUNetConfig(stem=4, widths=(8, 8, 12, 16), training_size=128, detail_width=8),
+    name='detailed',
+)
+
 
 def randomised(config=SMALL, seed=0):
     """A network whose zero-initialised parts are random, so that it changes its input."""
@@ -31,6 +37,8 @@ def randomised(config=SMALL, seed=0):
             if name.endswith(('beta', 'gamma')):
                 parameter.normal_(0, 0.3)
         model.fusion.head[0].weight.normal_(0, 0.1)
+        if model.fusion.detail is not None:
+            model.fusion.detail.head[0].weight.normal_(0, 0.1)
     return model
 
 
@@ -83,9 +91,10 @@ def test_the_spatial_content_of_the_low_resolution_path_reaches_the_output():
     assert (before - after).abs().mean() > 0.05 * before.abs().mean()
 
 
-def test_a_crop_and_the_full_frame_agree():
+@pytest.mark.parametrize('config', [SMALL, DETAILED], ids=lambda config: config.name)
+def test_a_crop_and_the_full_frame_agree(config):
     """Statistics are pooled over training-sized windows: what lies farther away has no say."""
-    model = randomised()
+    model = randomised(config)
     torch.manual_seed(3)
     rgb = torch.rand(1, 3, 384, 512)
     depth = torch.rand(1, 1, 48, 64) + 1.0
@@ -102,6 +111,29 @@ def test_a_crop_and_the_full_frame_agree():
     difference = (full[centre] - crop[centre]).abs().mean()
     assert change > 0.01
     assert difference < 0.15 * change
+
+
+def test_the_detail_head_sees_single_pixels():
+    """Two pictures that differ only inside the cells of the stem, by what its 8 channels drop."""
+    model = randomised(DETAILED)
+    fusion = model.fusion
+    with torch.no_grad():  # the first stage is made to see the mean of each cell only
+        for encoder in (fusion.relative_encoder, fusion.low_resolution_encoder):
+            weight = encoder.downsample[0].weight
+            weight.copy_(weight.mean(dim=(-2, -1), keepdim=True).expand_as(weight))
+    ones = torch.ones(1, 1, 64, 64)
+    checkers = torch.zeros(1, 7, 64, 64)
+    checkers[..., ::2, ::2] = checkers[..., 1::2, 1::2] = 1.0
+    relative = torch.zeros(1, 4, 64, 64)
+    with torch.inference_mode():
+        one = fusion(relative, checkers, ones, ones)
+        other = fusion(relative, 1.0 - checkers, ones, ones)
+        model.fusion.detail = None
+        without = fusion(relative, checkers, ones, ones) - fusion(
+            relative, 1.0 - checkers, ones, ones
+        )
+    assert without.abs().max() < 1e-4
+    assert (one - other).abs().mean() > 1e-3
 
 
 def test_padding_has_no_say():

@@ -171,6 +171,34 @@ def test_what_cannot_be_written_does_not_end_the_training(
     assert (out / 'last.ckpt').is_file()
 
 
+def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_path, monkeypatch):
+    grown = dataclasses.replace(
+        TINY, fusion=dataclasses.replace(TINY.fusion, stem=4, detail_width=8), name='grown'
+    )
+    former = dataclasses.replace(
+        grown, fusion=dataclasses.replace(grown.fusion, detail_width=0)
+    )
+    monkeypatch.setitem(model_config.CONFIGURATIONS, 'grown', grown)
+    before = DepthSR(former).eval()
+    torch.nn.init.normal_(before.fusion.head[0].weight, std=0.1)
+    before.save(tmp_path / 'former', half=False)
+    config = TrainingConfig(
+        model='grown', steps=1, initial_weights=str(tmp_path / 'former')
+    )
+    after = build_model(config).eval()
+    assert after.config.fusion.detail_width == 8
+    rgb, depth = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 16, 16) + 1
+    with torch.inference_mode():
+        assert torch.equal(after(rgb, depth).depth, before(rgb, depth).depth)
+    monkeypatch.setitem(
+        model_config.CONFIGURATIONS,
+        'grown',
+        dataclasses.replace(grown, fusion=dataclasses.replace(grown.fusion, widths=(8, 8, 8, 24))),
+    )
+    with pytest.raises(ValueError, match='former'):
+        build_model(config)
+
+
 def test_truncated_checkpoint_is_named(tmp_path, frames_folder, validation_folder, initial_weights):
     out = tmp_path / 'out'
     out.mkdir()
