@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training for real, on six small frames."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,11 +16,13 @@ import torch
 from safetensors import safe_open
 
 from depth_sr_ros.data.rgbd_folder import RGBDFolder
+from depth_sr_ros.model import config as model_config
 from depth_sr_ros.model.config import DepthSRConfig, FusionUNetConfig
 from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR
 from depth_sr_ros.training.config import TrainingConfig, load_config, shipped_configs
 from depth_sr_ros.training.module import FusionTraining, rate_factor
 from depth_sr_ros.training.samples import FusionSamples, collate
+from depth_sr_ros.training.train import build_model
 
 TINY = DepthSRConfig(
     fusion=FusionUNetConfig(stem=2, widths=(16, 16, 24, 32), training_size=64), name='tiny'
@@ -175,16 +178,12 @@ def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_pat
     grown = dataclasses.replace(
         TINY, fusion=dataclasses.replace(TINY.fusion, stem=4, detail_width=8), name='grown'
     )
-    former = dataclasses.replace(
-        grown, fusion=dataclasses.replace(grown.fusion, detail_width=0)
-    )
+    former = dataclasses.replace(grown, fusion=dataclasses.replace(grown.fusion, detail_width=0))
     monkeypatch.setitem(model_config.CONFIGURATIONS, 'grown', grown)
     before = DepthSR(former).eval()
     torch.nn.init.normal_(before.fusion.head[0].weight, std=0.1)
     before.save(tmp_path / 'former', half=False)
-    config = TrainingConfig(
-        model='grown', steps=1, initial_weights=str(tmp_path / 'former')
-    )
+    config = TrainingConfig(model='grown', steps=1, initial_weights=str(tmp_path / 'former'))
     after = build_model(config).eval()
     assert after.config.fusion.detail_width == 8
     rgb, depth = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 16, 16) + 1
