@@ -12,10 +12,14 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from depth_sr_ros.data.degradation import parse_degradation
 from depth_sr_ros.data.demo_clip import DemoClip
+from depth_sr_ros.ros.compressed_codec import (
+    encode_compressed_depth_into,
+    encode_compressed_rgb_into,
+)
 from depth_sr_ros.ros.image_codec import encode_depth_into
 
 RGB_ENCODINGS = {
@@ -26,6 +30,8 @@ RGB_ENCODINGS = {
     'mono8': lambda rgb: cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY),
 }
 DEPTH_ENCODINGS = ('16UC1', '32FC1')
+RGB_TRANSPORTS = ('raw', 'compressed')
+DEPTH_TRANSPORTS = ('raw', 'compressedDepth')
 RELIABILITIES = ('best_effort', 'reliable')
 
 
@@ -50,6 +56,9 @@ class ClipPlayerConfig:
     rgb_size: str = _option('', 'WIDTHxHEIGHT of the RGB image; empty = as the clip')
     rgb_encoding: str = _option('rgb8', ' | '.join(RGB_ENCODINGS))
     depth_encoding: str = _option('16UC1', '16UC1 (millimetres) | 32FC1 (metres)')
+    rgb_transport: str = _option('raw', 'raw | compressed (JPEG on TOPIC/compressed)')
+    depth_transport: str = _option('raw', 'raw | compressedDepth (PNG on TOPIC/compressedDepth)')
+    jpeg_quality: int = _option(95, 'of rgb_transport compressed, 1 to 100')
     degradation: str = _option(
         'scale=8,noise=0.02,holes=0.05', 'how the truth becomes the depth image'
     )
@@ -69,11 +78,15 @@ class ClipPlayerConfig:
             raise ValueError(f'seconds is {self.seconds}; allowed: 0 (for ever) and above')
         if self.frames < 0:
             raise ValueError(f'frames is {self.frames}; allowed: 0 (the whole clip) and above')
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f'jpeg_quality is {self.jpeg_quality}; allowed: 1 to 100')
         if not 0 <= self.seed <= 2**31:
             raise ValueError(f'seed is {self.seed}; allowed: 0 to 2**31')
         for name, allowed in (
             ('rgb_encoding', RGB_ENCODINGS),
             ('depth_encoding', DEPTH_ENCODINGS),
+            ('rgb_transport', RGB_TRANSPORTS),
+            ('depth_transport', DEPTH_TRANSPORTS),
             ('reliability', RELIABILITIES),
         ):
             if getattr(self, name) not in allowed:
@@ -119,16 +132,35 @@ def fit_to_size(
     return cv2.resize(cropped, size, interpolation=interpolation), transform
 
 
-def rgb_message(rgb: np.ndarray, encoding: str, frame_id: str) -> Image:
-    """The Image message of a uint8 (H, W, 3) RGB array in one of RGB_ENCODINGS."""
+def rgb_message(rgb: np.ndarray, config: ClipPlayerConfig) -> Image | CompressedImage:
+    """The message of a uint8 (H, W, 3) RGB array."""
+    if config.rgb_transport == 'compressed':
+        compressed = CompressedImage()
+        compressed.header.frame_id = config.rgb_frame
+        encode_compressed_rgb_into(compressed, rgb, jpeg_quality=config.jpeg_quality)
+        return compressed
+    encoding = config.rgb_encoding
     pixels = np.ascontiguousarray(RGB_ENCODINGS[encoding](rgb))
     message = Image(encoding=encoding, height=pixels.shape[0], width=pixels.shape[1])
-    message.header.frame_id = frame_id
+    message.header.frame_id = config.rgb_frame
     message.step = pixels.nbytes // pixels.shape[0]
     # Assigning bytes would make rclpy check every single one; array.array is taken as it is.
     data = array.array('B')
     data.frombytes(pixels.data.cast('B'))
     message.data = data
+    return message
+
+
+def depth_message(depth: np.ndarray, config: ClipPlayerConfig) -> Image | CompressedImage:
+    """The message of a float (H, W) depth array in metres."""
+    message: Image | CompressedImage
+    if config.depth_transport == 'compressedDepth':
+        message = CompressedImage()
+        encode_compressed_depth_into(message, depth, config.depth_encoding)
+    else:
+        message = Image()
+        encode_depth_into(message, depth, config.depth_encoding)
+    message.header.frame_id = config.depth_frame
     return message
 
 
@@ -149,8 +181,15 @@ class ImageStream:
 
     name: str
     rate: float
-    images: dict[int, Image]  # by clip frame
+    transport: str
+    size: tuple[int, int]  # width, height
+    images: dict[int, Image | CompressedImage]  # by clip frame
     info: CameraInfo
+
+    @property
+    def bytes_per_image(self) -> float:
+        """Mean size of the pixels or the compressed picture."""
+        return sum(len(image.data) for image in self.images.values()) / len(self.images)
 
 
 class ClipPlayer:
@@ -167,25 +206,22 @@ class ClipPlayer:
         size = config.parsed_rgb_size()
         degrade = parse_degradation(config.degradation)
 
-        rgb_images, depth_images = {}, {}
+        rgb_images: dict[int, Image | CompressedImage] = {}
+        depth_images: dict[int, Image | CompressedImage] = {}
         transform = np.eye(3)
         for i in range(self.clip_length):
             rgb = clip.rgb(i)
             if size:
                 rgb, transform = fit_to_size(rgb, size, cv2.INTER_AREA)
-            rgb_images[i] = rgb_message(rgb, config.rgb_encoding, config.rgb_frame)
+            rgb_images[i] = rgb_message(rgb, config)
             truth = clip.depth_truth(i)
             if size:
                 truth, _ = fit_to_size(truth, size, cv2.INTER_NEAREST)
             depth = degrade(rgb, truth, np.random.default_rng([config.seed, i]))
-            depth_images[i] = Image()
-            depth_images[i].header.frame_id = config.depth_frame
-            encode_depth_into(depth_images[i], depth, config.depth_encoding)
+            depth_images[i] = depth_message(depth, config)
 
         intrinsics = transform @ clip.intrinsics
-        rgb_size, depth_size = (
-            (image.width, image.height) for image in (rgb_images[0], depth_images[0])
-        )
+        rgb_size, depth_size = rgb.shape[1::-1], depth.shape[1::-1]
         # Pixel centres map as (u + .5) w / W - .5.
         sx, sy = depth_size[0] / rgb_size[0], depth_size[1] / rgb_size[1]
         to_depth = np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
@@ -193,12 +229,16 @@ class ClipPlayer:
             ImageStream(
                 'color',
                 config.rgb_rate,
+                config.rgb_transport,
+                rgb_size,
                 rgb_images,
                 camera_info_message(intrinsics, rgb_size, config.rgb_frame),
             ),
             ImageStream(
                 'depth',
                 config.depth_rate,
+                config.depth_transport,
+                depth_size,
                 depth_images,
                 camera_info_message(to_depth @ intrinsics, depth_size, config.depth_frame),
             ),

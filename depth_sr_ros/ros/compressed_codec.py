@@ -108,6 +108,20 @@ def decode_compressed_depth(msg: Any, *, mono16_is_depth: bool = False) -> np.nd
     return blank_invalid(depth)
 
 
+def encode_compressed_rgb_into(msg: Any, rgb: np.ndarray, *, jpeg_quality: int = 95) -> None:
+    """Fill format and data of a compressed image message as image_transport does, in JPEG.
+
+    Args:
+        msg: an object shaped like sensor_msgs/CompressedImage; its header is left alone.
+        rgb: uint8 (H, W, 3) RGB.
+        jpeg_quality: 1 (small) to 100 (good); image_transport's own default is 95.
+    """
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    _, jpeg = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, int(jpeg_quality)])
+    msg.format = 'rgb8; jpeg compressed bgr8'
+    msg.data = byte_array(jpeg)
+
+
 def encode_compressed_depth_into(
     msg: Any, depth: np.ndarray, encoding: str = '16UC1', *, png_level: int = 1
 ) -> int:

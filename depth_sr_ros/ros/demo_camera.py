@@ -23,7 +23,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
-from sensor_msgs.msg import CameraInfo, Image, TimeReference
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, TimeReference
 
 from depth_sr_ros.data.demo_clip import DemoClip
 from depth_sr_ros.ros.clip_player import ClipPlayer, ClipPlayerConfig, ImageStream
@@ -33,7 +33,8 @@ class DemoCamera(Node):
     """Plays a clip as an RGB-D camera: jittered stamps, depth coarse, noisy and with holes.
 
     Publishes `camera/color/image_raw`, `camera/color/camera_info`, `camera/depth/image_raw`,
-    `camera/depth/camera_info` (depth is registered: it sees what RGB sees), and for each image a
+    `camera/depth/camera_info` (depth is registered: it sees what RGB sees), or the compressed
+    topics beside the images in their place, as image_transport names them; and for each image a
     TimeReference on `~/clip_time`: its header is the image's, `time_ref` the time within the clip,
     `source` 'color' or 'depth'. With that a monitor finds the truth of any stamp.
 
@@ -60,13 +61,16 @@ class DemoCamera(Node):
         config = ClipPlayerConfig(**values)
         self._player = ClipPlayer(DemoClip(config.clip or None), config)
         qos = QoSProfile(depth=5, reliability=ReliabilityPolicy[config.reliability.upper()])
-        self._images, self._infos = (
-            {
-                stream.name: self.create_publisher(kind, f'camera/{stream.name}/{topic}', qos)
-                for stream in self._player.streams
-            }
-            for kind, topic in ((Image, 'image_raw'), (CameraInfo, 'camera_info'))
-        )
+        self._images, self._infos = {}, {}
+        for stream in self._player.streams:
+            topic = f'camera/{stream.name}/image_raw'
+            kind = Image
+            if stream.transport != 'raw':
+                topic, kind = f'{topic}/{stream.transport}', CompressedImage
+            self._images[stream.name] = self.create_publisher(kind, topic, qos)
+            self._infos[stream.name] = self.create_publisher(
+                CameraInfo, f'camera/{stream.name}/camera_info', qos
+            )
         self._clip_time = self.create_publisher(TimeReference, '~/clip_time', QoSProfile(depth=200))
         self._stop = threading.Event()
         self.get_logger().info(self._describe(config))
@@ -86,9 +90,11 @@ class DemoCamera(Node):
         parts = []
         for stream in self._player.streams:
             image = next(iter(stream.images.values()))
+            kind = image.encoding if stream.transport == 'raw' else f"'{image.format}'"
+            width, height = stream.size
             parts.append(
-                f'{self._images[stream.name].topic_name} {image.width}x{image.height}'
-                f' {image.encoding} at {stream.rate:g} Hz'
+                f'{self._images[stream.name].topic_name} {width}x{height} {kind},'
+                f' {stream.bytes_per_image / 1000:.0f} kB, at {stream.rate:g} Hz'
             )
         return (
             f'{" and ".join(parts)}; {config.reliability}, jitter {config.jitter * 1e3:g} ms,'

@@ -85,6 +85,7 @@ class SuperResolutionNode(LifecycleNode):
         self._worker: Worker[Pair] | None = None
         self._processor: FrameProcessor | None = None
         self._outputs: OutputPublishers | None = None
+        self._pipeline: Any = None
         self._description: dict[str, Any] = {}
         self._inputs: dict[str, Any] = {}
         self._camera_infos: dict[str, CameraInfo] = {}
@@ -115,6 +116,7 @@ class SuperResolutionNode(LifecycleNode):
             # In the worker's thread, because thread pools and graphs belong to the thread that
             # made them.
             pipeline = self._worker.call(lambda: self._load(self._values))
+            self._pipeline = pipeline
             self._worker.call(lambda: check_pipeline(pipeline))
             cv_bridge = _make_cv_bridge() if self._values.use_cv_bridge else None
             registration = None if self._transforms is None else self._make_registration()
@@ -200,7 +202,10 @@ class SuperResolutionNode(LifecycleNode):
 
     def _release(self) -> None:
         worker, self._worker = self._worker, None
-        if worker is not None and not worker.stop(_STOP_TIMEOUT):
+        pipeline, self._pipeline = self._pipeline, None
+        self._description = {}
+        last = None if pipeline is None else pipeline.close
+        if worker is not None and not worker.stop(_STOP_TIMEOUT, last=last):
             self.get_logger().warning(
                 f'the pipeline is still busy after {_STOP_TIMEOUT:g} s; it is left behind'
             )
@@ -387,8 +392,17 @@ class SuperResolutionNode(LifecycleNode):
             nearest_gap_ns=self._pairing.nearest_gap_ns,
             slop=self._values.slop,
             hardware_id=str(self._description.get('device', '')),
-            details={'clock jumps': counts.clock_jumps, **self._description},
+            details={'clock jumps': counts.clock_jumps, **self._description, **self._memory()},
         )
+
+    def _memory(self) -> dict[str, str]:
+        """What the pipeline holds of the GPU, for /diagnostics; nothing on a CPU."""
+        if self._pipeline is None:
+            return {}
+        return {
+            f'gpu memory {kind} [MB]': f'{number / 2**20:.1f}'
+            for kind, number in self._pipeline.memory().items()
+        }
 
     def _start_up_line(self) -> str:
         assert self._outputs is not None

@@ -11,13 +11,13 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 
 from depth_sr_ros.evaluation.pictures import Scale, depth_scale
-from depth_sr_ros.ros.camera_info import scaled_camera_info
+from depth_sr_ros.ros.camera_info import folded_camera_info, scaled_camera_info
 from depth_sr_ros.ros.compressed_codec import encode_compressed_depth_into
 from depth_sr_ros.ros.diagnostics import NodeDiagnostics
 from depth_sr_ros.ros.frame_processor import DenseFrame
 from depth_sr_ros.ros.image_codec import encode_depth_into, encode_image_into
 from depth_sr_ros.ros.parameters import NodeParameters
-from depth_sr_ros.ros.point_cloud import FIELD_NAMES, fill_point_cloud, pixel_rays
+from depth_sr_ros.ros.point_cloud import FIELD_NAMES, camera_place, fill_point_cloud, pixel_rays
 from depth_sr_ros.ros.qos import create_publisher
 
 TOPICS = {
@@ -145,9 +145,10 @@ class OutputPublishers:
     def _publish_points(self, frame: DenseFrame, parameters: NodeParameters, info: Any) -> None:
         if info is None:
             return  # said already
+        height, width = frame.depth.shape
+        info = folded_camera_info(info, width, height)
         rectified = parameters.rectified
-        size = (info.width, info.height)
-        calibration = (rectified, size, *info.k, *info.p, *info.d, info.distortion_model)
+        calibration = (rectified, width, height, *info.k, *info.p, *info.d, info.distortion_model)
         if self._rays is None or self._rays[0] != calibration:
             try:
                 self._rays = (calibration, pixel_rays(info, rectified))
@@ -160,7 +161,9 @@ class OutputPublishers:
             for index, name in enumerate(FIELD_NAMES)
         ]
         certain = frame.confidence >= parameters.points_min_confidence
-        fill_point_cloud(cloud, np.where(certain, frame.depth, 0), frame.rgb, self._rays[1])
+        depth = np.where(certain, frame.depth, 0)
+        place = camera_place(info, rectified)
+        fill_point_cloud(cloud, depth, frame.rgb, self._rays[1], place)
         self._publish('points', cloud)
 
 

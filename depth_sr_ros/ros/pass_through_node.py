@@ -38,6 +38,12 @@ class PassThroughPipeline:
         dense = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
         return _Result(dense, np.broadcast_to(np.float32(1), dense.shape))
 
+    def memory(self) -> dict[str, int]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
 
 if __name__ == '__main__':
     sys.exit(main(load=lambda parameters: PassThroughPipeline()))

@@ -23,8 +23,8 @@ def pixel_rays(info: Any, rectified: bool = False) -> np.ndarray:
 
     Args:
         info: an object shaped like sensor_msgs/CameraInfo for exactly this image, without binning
-            and region. Distortion models: plumb_bob, rational_polynomial (OpenCV's order of
-            coefficients) and equidistant.
+            and region (`folded_camera_info`). Distortion models: plumb_bob, rational_polynomial
+            (OpenCV's order of coefficients) and equidistant.
         rectified: the image is rectified: P holds, and there is no distortion any more.
 
     Raises:
@@ -49,7 +49,22 @@ def pixel_rays(info: Any, rectified: bool = False) -> np.ndarray:
     return rays.reshape(info.height, info.width, 2).astype(np.float32)
 
 
-def fill_point_cloud(cloud: Any, depth: np.ndarray, rgb: np.ndarray, rays: np.ndarray) -> None:
+def camera_place(info: Any, rectified: bool = False) -> tuple[float, float]:
+    """x and y, in metres, at which the camera is in its frame: (0, 0), or what P's fourth column
+    says of the second camera of a rectified stereo pair."""
+    if not rectified:
+        return 0.0, 0.0
+    p = np.asarray(info.p, np.float64).reshape(3, 4)
+    return float(-p[0, 3] / p[0, 0]), float(-p[1, 3] / p[1, 1])
+
+
+def fill_point_cloud(
+    cloud: Any,
+    depth: np.ndarray,
+    rgb: np.ndarray,
+    rays: np.ndarray,
+    place: tuple[float, float] = (0.0, 0.0),
+) -> None:
     """Fill everything but the header and the fields of a PointCloud2-shaped object.
 
     The cloud is organised, one point per pixel; points without depth are NaN.
@@ -58,11 +73,14 @@ def fill_point_cloud(cloud: Any, depth: np.ndarray, rgb: np.ndarray, rays: np.nd
         depth: float32 (H, W) metres; 0 and non-finite = no point.
         rgb: uint8 (H, W, 3).
         rays: what `pixel_rays` returns.
+        place: what `camera_place` returns.
     """
     height, width = depth.shape
     z = np.where((depth > 0) & (depth < np.inf), depth, np.float32(np.nan))
     points = np.empty((height, width), _POINT)
     np.multiply(rays, z[..., None], out=points['xyz'][..., :2])
+    if any(place):
+        points['xyz'][..., :2] += np.array(place, np.float32)
     points['xyz'][..., 2] = z
     colours = rgb.astype(np.uint32)
     points['rgb'] = (colours[..., 0] << 16) | (colours[..., 1] << 8) | colours[..., 2]

@@ -39,6 +39,7 @@ class Worker(Generic[Item]):
         self._calls: deque[tuple[Future, Callable]] = deque()
         self._busy = False
         self._stopping = False
+        self._last: Callable[[], object] | None = None
         self._thread = threading.Thread(target=self._run, name='depth_sr worker', daemon=True)
         self._thread.start()
 
@@ -74,9 +75,15 @@ class Worker(Generic[Item]):
             self._condition.wait_for(lambda: not self._busy)
         return discarded
 
-    def stop(self, timeout: float | None = None) -> bool:
-        """Discard what waits and end the thread; False when it is still running at the timeout."""
+    def stop(
+        self, timeout: float | None = None, *, last: Callable[[], object] | None = None
+    ) -> bool:
+        """Discard what waits and end the thread; False when it is still running at the timeout.
+
+        `last()` is the last thing that the thread does, however long it takes to come to it.
+        """
         with self._condition:
+            self._last = last
             self._stopping = True
             self._items.clear()
             self._condition.notify_all()
@@ -92,7 +99,7 @@ class Worker(Generic[Item]):
                 if self._stopping:
                     for future, _ in self._calls:
                         future.cancel()
-                    return
+                    break
                 self._busy = True
                 call = self._calls.popleft() if self._calls else None
                 item = self._items.popleft() if call is None else None
@@ -105,6 +112,11 @@ class Worker(Generic[Item]):
                     self._on_error(error)
             # Frames are megabytes: keep none of them while waiting for the next.
             del call, item
+        if self._last is not None:
+            try:
+                self._last()
+            except Exception as error:
+                self._on_error(error)
 
 
 def _fulfil(future: Future, function: Callable) -> None:

@@ -153,6 +153,12 @@ from depth_sr_ros.ros.node import main
 class Pipeline:
     description = {'weights': 'test', 'device': 'cpu'}
 
+    def memory(self):
+        return {'allocated': 3 * 2**20, 'peak': 5 * 2**20}
+
+    def close(self):
+        print('pipeline closed', flush=True)
+
     def __call__(self, rgb, depth):
 %s
 

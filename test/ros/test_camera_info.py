@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from depth_sr_ros.ros.camera_info import scaled_camera_info
+from depth_sr_ros.ros.camera_info import folded_camera_info, scaled_camera_info
 
 
 def camera_info(width=1280, height=720, roi=(0, 0, 0, 0), binning=(0, 0)):
@@ -70,6 +70,30 @@ def test_the_image_s_own_size_leaves_the_calibration_unchanged():
     assert same is not info
     np.testing.assert_array_equal(same.k, info.k)
     assert (same.width, same.binning_x, same.roi.x_offset) == (1280, 2, 100)
+
+
+@pytest.mark.parametrize('roi', [(0, 0, 0, 0), (100, 60, 800, 600)])
+@pytest.mark.parametrize('binning', [(0, 0), (2, 2), (4, 2)])
+def test_a_folded_calibration_sees_the_same_at_the_image_s_own_size(roi, binning):
+    info = camera_info(roi=roi, binning=binning)
+    divisor = np.maximum(binning, 1)
+    width, height = np.array(roi[2:] if roi[2] else (1280, 720)) // divisor
+    folded = folded_camera_info(info, int(width), int(height))
+    point = [0.1, 0.2, 3.0]
+    expected = (project(info, point) + 0.5 - roi[:2]) / divisor - 0.5
+    np.testing.assert_allclose(project(folded, point), expected, atol=1e-9)
+    assert (folded.width, folded.height) == (width, height)
+    assert (folded.binning_x, folded.roi.x_offset) == (0, 0)
+
+
+def test_pixels_that_binning_leaves_over_do_not_stretch_the_rest():
+    info = camera_info(width=1281, binning=(2, 2))
+    folded = folded_camera_info(info, 640, 360)
+    point = [0.1, 0.2, 3.0]
+    np.testing.assert_allclose(
+        project(folded, point), (project(info, point) + 0.5) / 2 - 0.5, atol=1e-9
+    )
+    assert scaled_camera_info(info, 640, 360).binning_x == 2
 
 
 def test_the_given_info_is_not_changed():

@@ -10,6 +10,7 @@ pytest.importorskip('sensor_msgs')
 
 from depth_sr_ros.data.demo_clip import DemoClip
 from depth_sr_ros.ros.clip_player import ClipPlayer, ClipPlayerConfig, fit_to_size
+from depth_sr_ros.ros.compressed_codec import decode_compressed_depth, decode_compressed_rgb
 from depth_sr_ros.ros.image_codec import decode_depth, decode_rgb
 
 
@@ -35,6 +36,9 @@ def player_of(clip, **config):
         ({'rgb_encoding': 'yuv'}, "rgb_encoding is 'yuv'; allowed: rgb8, bgr8"),
         ({'depth_encoding': '8UC1'}, "depth_encoding is '8UC1'; allowed: 16UC1, 32FC1"),
         ({'reliability': 'maybe'}, "reliability is 'maybe'; allowed: best_effort, reliable"),
+        ({'rgb_transport': 'png'}, "rgb_transport is 'png'; allowed: raw, compressed"),
+        ({'depth_transport': 'rvl'}, "depth_transport is 'rvl'; allowed: raw, compressedDepth"),
+        ({'jpeg_quality': 0}, 'jpeg_quality is 0; allowed: 1 to 100'),
         ({'rgb_size': '640,480'}, "rgb_size is '640,480'; allowed: WIDTHxHEIGHT"),
         ({'rgb_size': '8x8'}, "rgb_size is '8x8'"),
     ],
@@ -63,6 +67,31 @@ def test_depth_messages_hold_the_degraded_truth_in_metres(clip, encoding):
     assert 0.85 < measured.mean() < 0.95
     within = (depth >= cells.min((1, 3)) - 1e-3) & (depth <= cells.max((1, 3)) + 1e-3)
     assert within[measured].all()
+
+
+@pytest.mark.parametrize('encoding', ['16UC1', '32FC1'])
+def test_compressed_messages_hold_the_same_images(clip, encoding):
+    raw = player_of(clip, depth_encoding=encoding, degradation='scale=2,holes=0.1', frames=1)
+    player = player_of(
+        clip,
+        rgb_transport='compressed',
+        depth_transport='compressedDepth',
+        depth_encoding=encoding,
+        degradation='scale=2,holes=0.1',
+        frames=1,
+    )
+    color, depth = player.streams
+    picture = decode_compressed_rgb(color.images[0])
+    assert np.abs(picture.astype(int) - clip.rgb(0)).mean() < 3
+    expected = decode_depth(raw.streams[1].images[0])
+    decoded = decode_compressed_depth(depth.images[0])
+    np.testing.assert_array_equal(decoded > 0, expected > 0)
+    np.testing.assert_allclose(decoded, expected, rtol=1e-3)
+    assert (color.size, depth.size) == ((640, 480), (320, 240))
+    assert color.bytes_per_image == len(color.images[0].data) < 640 * 480
+    small = player_of(clip, rgb_transport='compressed', jpeg_quality=50, frames=1).streams[0]
+    assert small.bytes_per_image < color.bytes_per_image / 2
+    assert {i.images[0].header.frame_id for i in player.streams} == {'camera_color_optical_frame'}
 
 
 def test_same_seed_same_depth_and_stamps(clip):

@@ -192,6 +192,6 @@ def test_whole_numbers_are_rates_too_and_sigint_ends_it(start_process):
         *('-m', 'depth_sr_ros.ros.demo_camera', '--frames', '1'),
         *('--ros-args', '-p', 'rgb_rate:=20', '-r', '__ns:=/whole'),
     )
-    assert 'rgb8 at 20 Hz' in camera.wait_for_line(' Hz')
+    assert re.search(r'rgb8, \d+ kB, at 20 Hz', camera.wait_for_line(' Hz'))
     assert camera.stop() == 0, camera.output
     assert 'Traceback' not in camera.output

@@ -88,8 +88,15 @@ def test_transitions(managed):
         assert managed.wait_until(lambda: not managed.rgb.get_subscription_count())
         assert managed.wait_until(lambda: 'inactive' in managed.sentence())
         assert 'ros2 lifecycle set /managed/managed activate' in managed.sentence()
+    assert managed.values()['gpu memory allocated [MB]'] == '3.0'
+    assert managed.values()['gpu memory peak [MB]'] == '5.0'
+    assert 'pipeline closed' not in managed.node_process.output
     assert change_state(managed, 'cleanup')
     assert state(managed) == 'unconfigured'
+    managed.node_process.wait_for_line('pipeline closed')
+    seen = len(managed.statuses)
+    assert managed.wait_until(lambda: len(managed.statuses) >= seen + 2)
+    assert 'gpu memory allocated [MB]' not in managed.values()
     assert change_state(managed, 'configure')
     assert change_state(managed, 'activate')
     managed.wait_for_node()

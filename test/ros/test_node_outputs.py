@@ -105,6 +105,52 @@ def test_points_are_coloured_and_cut_by_confidence(client, subscribe, messages):
     assert np.frombuffer(cloud.data, np.uint32)[3] == 200 << 16
 
 
+@pytest.mark.parametrize('output_scale', [1.0, 0.5])
+@pytest.mark.parametrize('region', [False, True])
+@pytest.mark.parametrize('binning', [0, 2])
+def test_points_of_a_cut_and_binned_camera_are_where_they_were_seen(
+    client, subscribe, messages, region, binning, output_scale
+):
+    """The CameraInfo is that of the whole sensor; the image is a part of it, made smaller."""
+    step = max(binning, 1)
+    offset = (40, 20) if region else (0, 0)
+    sensor = (96 * step + 3 * offset[0], 64 * step + 3 * offset[1])
+    info = messages.camera_info(*sensor)
+    info.binning_x = info.binning_y = binning
+    if region:
+        info.roi.x_offset, info.roi.y_offset = offset
+        info.roi.width, info.roi.height = 96 * step, 64 * step
+    client.camera_info.publish(info)
+    client.fresh_counter('received rgb/camera_info')
+    assert client.set_parameters(output_scale=output_scale, points_min_confidence=0.0)[0]
+    try:
+        cloud = newest(client, subscribe(PointCloud2, 'points'), messages)
+        stamp = messages.stamp(cloud)
+        scaled = client.wait_until(
+            lambda: next((i for i in client.camera_infos if messages.stamp(i) == stamp), None)
+        )
+    finally:
+        assert client.set_parameters(output_scale=1.0, points_min_confidence=0.5)[0]
+        client.camera_info.publish(messages.camera_info(96, 64))
+        client.fresh_counter('received rgb/camera_info')
+    width, height = round(96 * output_scale), round(64 * output_scale)
+    assert (cloud.width, cloud.height) == (width, height)
+    points = np.frombuffer(cloud.data, np.float32).reshape(height, width, 4)
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    # Where the middle of each pixel is on the sensor.
+    u = (columns + 0.5) / output_scale * step + offset[0] - 0.5
+    v = (rows + 0.5) / output_scale * step + offset[1] - 0.5
+    k = np.reshape(info.k, (3, 3))
+    np.testing.assert_allclose(points[..., 0], 2 * (u - k[0, 2]) / k[0, 0], atol=1e-5)
+    np.testing.assert_allclose(points[..., 1], 2 * (v - k[1, 2]) / k[1, 1], atol=1e-5)
+    if output_scale == 1:
+        assert (scaled.width, scaled.height) == sensor
+        assert (scaled.binning_x, scaled.roi.x_offset) == (binning, offset[0])
+    else:
+        assert (scaled.width, scaled.height) == (width, height)
+        assert (scaled.binning_x, scaled.roi.width) == (0, 0)
+
+
 def test_compressed_depth(client, subscribe, messages):
     message = newest(client, subscribe(CompressedImage, 'depth/image/compressedDepth'), messages)
     assert message.format == '32FC1; compressedDepth png'

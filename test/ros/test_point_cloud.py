@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from depth_sr_ros.ros.point_cloud import fill_point_cloud, pixel_rays
+from depth_sr_ros.ros.point_cloud import camera_place, fill_point_cloud, pixel_rays
 
 K = np.array([[50.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]])
 
@@ -72,3 +72,19 @@ def test_points_and_colours():
     assert np.isnan(values[0, :2, :3]).all()
     colours = np.frombuffer(cloud.data, np.uint32).reshape(48, 64, 4)
     assert colours[10, 20, 3] == 0x010203
+
+
+def test_the_second_camera_of_a_stereo_pair_is_beside_its_frame():
+    """P's fourth column: a point of the frame is projected to -fx * baseline aside."""
+    p = np.array([50.0, 0, 31.5, -5.0, 0, 60.0, 23.5, 0, 0, 0, 1, 0])
+    right = info(p=p)
+    assert camera_place(right) == (0, 0)
+    assert camera_place(right, rectified=True) == pytest.approx((0.1, 0))
+    cloud = SimpleNamespace()
+    depth = np.full((48, 64), 2.0, np.float32)
+    rays = pixel_rays(right, rectified=True)
+    rgb = np.zeros((48, 64, 3), np.uint8)
+    fill_point_cloud(cloud, depth, rgb, rays, camera_place(right, rectified=True))
+    x, y, z, _ = np.frombuffer(cloud.data, np.float32).reshape(48, 64, 4)[10, 20]
+    u, v, w = p.reshape(3, 4) @ [x, y, z, 1]
+    np.testing.assert_allclose((u / w, v / w), (20, 10), atol=1e-4)

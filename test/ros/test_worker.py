@@ -108,3 +108,16 @@ def test_a_stopped_worker_takes_no_calls(make_worker):
     assert worker.stop(10)
     with pytest.raises(RuntimeError, match='stopped'):
         worker.call(lambda: None)
+
+
+def test_the_last_thing_is_done_in_the_thread_after_what_runs(make_worker):
+    gate = Gate(is_open=False)
+    worker = make_worker(gate)
+    done = []
+    worker.offer('running')
+    assert gate.entered.acquire(timeout=10)
+    assert not worker.stop(0.05, last=lambda: done.append(gate.done[:]))
+    assert done == []
+    gate.open()
+    assert worker.stop(10, last=lambda: done.append(gate.done[:]))
+    assert done == [['running']]
