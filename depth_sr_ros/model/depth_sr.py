@@ -14,7 +14,12 @@ from torch.nn import functional
 
 from depth_sr_ros.model.config import DepthSRConfig
 from depth_sr_ros.model.fusion_unet import FusionUNet
-from depth_sr_ros.model.interpolation import interpolate, local_range, valid_mask
+from depth_sr_ros.model.interpolation import (
+    interpolate,
+    local_range,
+    roughness,
+    valid_mask,
+)
 from depth_sr_ros.model.relative_depth import RelativeDepth, normalise_relative_depth
 
 WEIGHTS_FILE = 'model.safetensors'
@@ -45,12 +50,14 @@ class PreparedDepth(NamedTuple):
         lower: metres, the nearest measurement around each pixel.
         upper: metres, the farthest.
         validity: 1 where the nearest input pixel is a measurement, else 0.
+        roughness: 0 on smooth surfaces, where the interpolated input stays as it is, to 1.
     """
 
     interpolated: Tensor
     lower: Tensor
     upper: Tensor
     validity: Tensor
+    roughness: Tensor
 
 
 class DepthSROutput(NamedTuple):
@@ -98,7 +105,8 @@ def prepare_depth(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> Prepar
     depth = torch.where(valid, depth, 0.0).float()
     lower, upper = local_range(depth, valid, size)
     validity = functional.interpolate(valid.float(), size=size, mode='nearest-exact')
-    return PreparedDepth(interpolate(depth, valid, size), lower, upper, validity)
+    interpolated = interpolate(depth, valid, size)
+    return PreparedDepth(interpolated, lower, upper, validity, roughness(depth, valid, size))
 
 
 class DepthSR(nn.Module, PyTorchModelHubMixin):
@@ -157,7 +165,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         normalisation: DepthNormalisation,
     ) -> DepthSROutput:
         """As `forward`, from prepared inputs; `relative` is normalised (or None: no guide)."""
-        interpolated, lower, upper, validity = prepared
+        interpolated, lower, upper, validity, rough = prepared
         span = (upper - lower).clamp_min(0.0)
         tiny = torch.finfo(torch.float32).tiny
         position = ((interpolated - lower) / span.clamp_min(tiny)).clamp(
@@ -185,7 +193,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         logit = torch.logit(position)
         step = span * (torch.sigmoid(logit + gate) - torch.sigmoid(logit))
         bound = 0.5 * span + interpolated * self._residual_range(validity)
-        result = interpolated + step + bound * torch.tanh(residual)
+        result = interpolated + rough * (step + bound * torch.tanh(residual))
         result = torch.maximum(result, _NEAREST_SHARE * interpolated)
         return DepthSROutput(result, confidence_logit, interpolated)
 

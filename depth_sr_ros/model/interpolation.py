@@ -17,6 +17,13 @@ from torch.nn import functional
 _BINOMIAL = (1.0, 3.0, 3.0, 1.0)
 # A window of the local range with fewer measurements than this is widened.
 _MINIMUM_MEASUREMENTS = 4
+# Cells of the local range are at least this many RGB pixels wide: a sensor's edges lie that far
+# from those of the RGB image.
+_SMALLEST_CELL = 3.0
+# Second differences of inverse depth, relative to it, below which a map counts as smooth and
+# above which as rough. A map in whole millimetres has up to 0.2% at 1 m; curved surfaces without
+# an edge seen by 80x60 pixels have 0.04%; depth edges have percents.
+_SMOOTH, _ROUGH = 0.002, 0.01
 
 
 def valid_mask(depth: Tensor) -> Tensor:
@@ -87,12 +94,32 @@ def _window_extreme(image: Tensor, sign: float) -> Tensor:
     return sign * functional.max_pool2d(sign * image, 3, stride=1, padding=1)
 
 
+def _cell_exponent(depth: Tensor, size: tuple[int, int]) -> int:
+    """How often the grid of the measurements is halved for cells of _SMALLEST_CELL RGB pixels."""
+    exponent = 0
+    while size[1] * 2**exponent < _SMALLEST_CELL * depth.shape[-1]:
+        exponent += 1
+    return exponent
+
+
+def _from_cells(cells: Tensor, exponent: int, depth: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring a map from cells of 2^exponent measurements to RGB's size (H, W)."""
+    if exponent:
+        cells = functional.interpolate(
+            cells, scale_factor=2**exponent, mode='bilinear', align_corners=False
+        )[..., : depth.shape[-2], : depth.shape[-1]]
+    if cells.shape[-2:] == tuple(size):
+        return cells
+    return functional.interpolate(cells, size=size, mode='bilinear', align_corners=False)
+
+
 def local_range(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """The nearest and the farthest measurement around each pixel.
 
-    On the grid of the measurements, a 3x3 window; where it holds fewer than four of them the
-    window of the next coarser grid (twice as wide), and so on: the window follows the density,
-    from a dense low-resolution map to a few hundred points.
+    On the grid of the measurements, or of cells of at least three RGB pixels where that is finer,
+    a 3x3 window; where it holds fewer than four measurements the window of the next coarser grid
+    (twice as wide), and so on: the window follows the density, from a dense low-resolution map to
+    a few hundred points.
 
     Args:
         depth: float32 (B, 1, h, w), metres.
@@ -106,15 +133,24 @@ def local_range(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Te
     minimum = torch.where(valid, depth, torch.full_like(depth, far)).to(torch.float32)
     maximum = torch.where(valid, depth, torch.full_like(depth, -far)).to(torch.float32)
     count = valid.to(torch.float32)
+
+    def halve(minimum: Tensor, maximum: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return (
+            -functional.max_pool2d(_pad_to_even(-minimum, -far), 2),
+            functional.max_pool2d(_pad_to_even(maximum, -far), 2),
+            4.0 * functional.avg_pool2d(_pad_to_even(count, 0.0), 2),
+        )
+
+    exponent = _cell_exponent(depth, size)
+    for _ in range(exponent):
+        minimum, maximum, count = halve(minimum, maximum, count)
     levels = []
     while True:
         window_count = 9.0 * functional.avg_pool2d(count, 3, stride=1, padding=1)
         levels.append((_window_extreme(minimum, -1.0), _window_extreme(maximum, 1.0), window_count))
         if max(minimum.shape[-2:]) <= 3:
             break
-        minimum = -functional.max_pool2d(_pad_to_even(-minimum, -far), 2)
-        maximum = functional.max_pool2d(_pad_to_even(maximum, -far), 2)
-        count = 4.0 * functional.avg_pool2d(_pad_to_even(count, 0.0), 2)
+        minimum, maximum, count = halve(minimum, maximum, count)
     lower, upper, _ = levels[-1]
     # The coarsest windows may still be empty at one side of the image: the whole image serves.
     lower = torch.where(lower < far, lower, lower.amin(dim=(-2, -1), keepdim=True))
@@ -124,10 +160,44 @@ def local_range(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Te
         enough = window_count > _MINIMUM_MEASUREMENTS - 0.5
         lower = torch.where(enough, minimum, _double(lower, height, width))
         upper = torch.where(enough, maximum, _double(upper, height, width))
-    if lower.shape[-2:] != tuple(size):
-        lower = functional.interpolate(lower, size=size, mode='bilinear', align_corners=False)
-        upper = functional.interpolate(upper, size=size, mode='bilinear', align_corners=False)
-    return lower, upper
+    return _from_cells(lower, exponent, depth, size), _from_cells(upper, exponent, depth, size)
+
+
+def roughness(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where a depth map is more than smooth surfaces without noise.
+
+    The measure is the largest second difference of inverse depth, in which planes are linear,
+    relative to it, in the windows of `local_range`. Where it is tiny there is nothing to repair,
+    whatever the RGB image shows.
+
+    Args:
+        depth: float32 (B, 1, h, w), metres.
+        valid: bool (B, 1, h, w).
+        size: (H, W) of the result.
+
+    Returns:
+        float32 (B, 1, H, W): 0 on smooth surfaces, 1 at edges, in noise, and where any
+        measurement of the window is missing.
+    """
+    inverse = 1.0 / torch.where(valid, depth, torch.ones_like(depth)).to(torch.float32)
+    padded = functional.pad(inverse, (1, 1, 1, 1), mode='replicate')
+    height, width = inverse.shape[-2:]
+
+    def shifted(row: int, column: int) -> Tensor:
+        return padded[..., 1 + row : 1 + row + height, 1 + column : 1 + column + width]
+
+    horizontal = shifted(0, 1) - 2.0 * inverse + shifted(0, -1)
+    vertical = shifted(1, 0) - 2.0 * inverse + shifted(-1, 0)
+    mixed = 0.25 * (shifted(1, 1) - shifted(1, -1) - shifted(-1, 1) + shifted(-1, -1))
+    bend = torch.maximum(torch.maximum(horizontal.abs(), vertical.abs()), mixed.abs()) / inverse
+    # Repeated border pixels make a bend of any slope.
+    bend = functional.pad(bend[..., 1:-1, 1:-1], (1, 1, 1, 1), mode='replicate')
+    rough = ((bend - _SMOOTH) / (_ROUGH - _SMOOTH)).clamp(0.0, 1.0)
+    rough = torch.where(valid, rough * rough * (3.0 - 2.0 * rough), torch.ones_like(rough))
+    exponent = _cell_exponent(depth, size)
+    for _ in range(exponent):
+        rough = functional.max_pool2d(_pad_to_even(rough, 0.0), 2)
+    return _from_cells(functional.max_pool2d(rough, 3, 1, 1), exponent, depth, size)
 
 
 def interpolate_depth(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -113,7 +113,7 @@ class FusionTraining(_Training):
             relative = normalise_relative_depth(self.model.relative_depth(batch['rgb']))
         return self.model.fuse(
             batch['rgb'],
-            PreparedDepth(batch['interpolated'], batch['lower'], batch['upper'], batch['validity']),
+            PreparedDepth(**{name: batch[name] for name in PreparedDepth._fields}),
             relative,
             DepthNormalisation(batch['median'], batch['scale']),
         )

@@ -102,7 +102,7 @@ def make_sample(
         statistics: median and scale of the frame that this is a crop of.
 
     Returns:
-        rgb (3, H, W); truth, interpolated, lower, upper, validity, relative (1, H, W);
+        rgb (3, H, W); truth, relative and what PreparedDepth holds (1, H, W);
         median, scale (1, 1, 1).
     """
     depth = torch.from_numpy(np.ascontiguousarray(degraded, np.float32))[None, None]

@@ -113,6 +113,19 @@ def test_a_crop_and_the_full_frame_agree(config):
     assert difference < 0.15 * change
 
 
+def test_smooth_surfaces_come_back_as_they_are_whatever_is_printed_on_them():
+    model = randomised()
+    rgb = torch.rand(1, 3, 128, 160)
+    columns = torch.arange(20.0).expand(16, 20)
+    depth = (1.0 / (0.4 + 0.01 * columns))[None, None]
+    with torch.inference_mode():
+        smooth = model(rgb, depth)
+        depth[..., 10:] += 1.0
+        edged = model(rgb, depth)
+    assert torch.equal(smooth.depth, smooth.interpolated)
+    assert not torch.allclose(edged.depth, edged.interpolated, rtol=0.01)
+
+
 def test_the_detail_head_sees_single_pixels():
     """Two pictures that differ only inside the cells of the stem, by what its 8 channels drop."""
     model = randomised(DETAILED)

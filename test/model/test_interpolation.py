@@ -11,6 +11,7 @@ from depth_sr_ros.model.interpolation import (
     interpolate,
     interpolate_depth,
     local_range,
+    roughness,
     valid_mask,
 )
 
@@ -64,7 +65,8 @@ def test_range_encloses_the_interpolated_input_of_a_dense_map_and_is_ordered(cou
 
 def test_range_of_a_dense_map_is_the_3x3_window():
     depth = torch.rand(1, 1, 10, 10) + 1.0
-    lower, upper = local_range(depth, valid_mask(depth), (10, 10))
+    lower, upper = local_range(depth, valid_mask(depth), (30, 30))
+    lower, upper = lower[..., 1::3, 1::3], upper[..., 1::3, 1::3]
     window = depth[0, 0, 3:6, 4:7]
     assert lower[0, 0, 4, 5] == window.min()
     assert upper[0, 0, 4, 5] == window.max()
@@ -72,6 +74,50 @@ def test_range_of_a_dense_map_is_the_3x3_window():
     lower, upper = local_range(depth, valid_mask(depth), (80, 80))
     assert (lower <= up + 1e-6).all()
     assert (up <= upper + 1e-6).all()
+
+
+def test_range_of_a_map_as_fine_as_rgb_reaches_beyond_its_neighbours():
+    """A sensor's edges lie some pixels beside those of the RGB image."""
+    depth = torch.full((1, 1, 41, 50), 3.0)
+    depth[..., 20:] = 1.0
+    lower, upper = local_range(depth, valid_mask(depth), (41, 50))
+    assert lower.shape == upper.shape == (1, 1, 41, 50)
+    assert (lower[..., 17:] < 2.0).all()
+    assert (upper[..., :23] > 2.0).all()
+    assert (lower[..., :10] == 3.0).all()
+
+
+def inverse_plane(height, width):
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    return torch.from_numpy(1.0 / (0.3 + 0.004 * columns + 0.002 * rows))[None, None].float()
+
+
+@pytest.mark.parametrize('size', [(240, 320), (30, 40)])
+def test_planes_are_smooth_and_edges_noise_and_holes_are_rough(size):
+    plane = inverse_plane(30, 40)
+    everywhere = valid_mask(plane)
+    assert roughness(plane, everywhere, size).max() == 0
+    edge = plane.clone()
+    edge[..., 20:] *= 1.05
+    rough = roughness(edge, everywhere, size)
+    middle = size[1] // 2
+    assert (rough[..., middle - 2 : middle + 2] == 1).all()
+    assert (rough[..., : size[1] // 4] == 0).all()
+    noisy = plane * (
+        1 + 0.02 * torch.randn(plane.shape, generator=torch.Generator().manual_seed(0))
+    )
+    assert roughness(noisy, everywhere, size).mean() > 0.95
+    holed = plane.clone()
+    holed[..., 10:14, 10:14] = torch.nan
+    rough = roughness(torch.where(everywhere, holed, 0.0), valid_mask(holed), size)
+    scale = size[0] // 30
+    assert (rough[..., 10 * scale : 14 * scale, 10 * scale : 14 * scale] == 1).all()
+    assert rough[..., 26 * scale :].max() == 0
+
+
+def test_whole_millimetres_are_smooth():
+    plane = (inverse_plane(60, 80) * 1000).round() / 1000
+    assert roughness(plane, valid_mask(plane), (480, 640)).max() < 0.05
 
 
 def test_everything_follows_the_scale():
@@ -88,3 +134,5 @@ def test_everything_follows_the_scale():
             strict=False,
         ):
             assert torch.allclose(one, factor * other)
+        one, other = (roughness(d, valid, (60, 80)) for d in (depth * factor, depth))
+        assert torch.allclose(one, other, atol=1e-5)
