@@ -31,6 +31,8 @@ _DEEPEST_CELLS = 8
 # The interpolated input never lies closer to an end of its local range than this share of it,
 # so that its logit stays finite.
 _RANGE_MARGIN = 0.02
+# Far beyond where the sigmoid is 1, and its exponential is still finite.
+_LARGEST_GATE = 60.0
 # No output is nearer than this share of the interpolated input.
 _NEAREST_SHARE = 0.05
 
@@ -190,8 +192,9 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         )
         prediction = self._predict(torch.cat([relative, image], dim=1), low_resolution, validity)
         gate, residual, confidence_logit = prediction.float().chunk(3, dim=1)
-        logit = torch.logit(position)
-        step = span * (torch.sigmoid(logit + gate) - torch.sigmoid(logit))
+        # span * (sigmoid(logit(position) + gate) - position), exactly zero for a gate of zero.
+        factor = torch.exp(gate.clamp_max(_LARGEST_GATE)) - 1.0
+        step = span * position * (1.0 - position) * factor / (1.0 + position * factor)
         bound = 0.5 * span + interpolated * self._residual_range(validity)
         result = interpolated + rough * (step + bound * torch.tanh(residual))
         result = torch.maximum(result, _NEAREST_SHARE * interpolated)
@@ -218,13 +221,13 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         smallest = stride * _DEEPEST_CELLS
         bottom = max(smallest, -(-height // stride) * stride) - height
         right = max(smallest, -(-width // stride) * stride) - width
-        inside = torch.ones_like(validity)
+        inside = None
         if bottom or right:
             padding = (0, right, 0, bottom)
             relative = functional.pad(relative, padding, mode='replicate')
             low_resolution = functional.pad(low_resolution, padding, mode='replicate')
+            inside = functional.pad(torch.ones_like(validity), padding)
             validity = functional.pad(validity, padding)
-            inside = functional.pad(inside, padding)
         dtype = self.fusion.head[0].weight.dtype
         prediction = self.fusion(
             relative.to(dtype, memory_format=torch.channels_last),

@@ -30,57 +30,89 @@ _MINIMUM_VALID_CELLS = 16.0
 _EPSILON = 1e-5
 
 
-class StageWeights(NamedTuple):
-    """What counts in the statistics of one stage; float32 (B, 1, h, w) each.
-
-    Attributes:
-        inside: share of each cell that lies in the image and not in its padding.
-        valid: share of each cell that was measured.
-    """
-
-    inside: Tensor
-    valid: Tensor
-
-
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """Zero-pad (B, C, h, w) at the right and the bottom."""
     height, width = image.shape[-2:]
     return functional.pad(image, (0, -width % multiple, 0, -height % multiple))
 
 
-def window_sum(values: Tensor, window: int) -> Tensor:
-    """Sum over windows of `window` x `window` cells, on a grid eight times finer than they are.
+class Windows:
+    """The pooling windows of one stage, on a grid eight times finer than they are.
 
     Args:
-        values: float32 (B, C, h, w).
-        window: side of the window in cells; windows at the image's border are moved inside it.
-
-    Returns:
-        float32 (B, C, m, n), up to a constant factor; (B, C, 1, 1) when one window holds all.
+        window: side of a window in cells; windows at the image's border are moved inside it.
     """
-    step = max(1, -(-window // _WINDOW_CELLS))
-    cells = functional.avg_pool2d(pad_to_multiple(values, step), step)
-    height, width = cells.shape[-2:]
-    side = max(1, window // step)
-    kernel = (min(side, height), min(side, width))
-    sums = functional.avg_pool2d(cells, kernel, stride=1)
-    if sums.shape[-2:] == (1, 1):
-        return sums
-    top, left = (kernel[0] - 1) // 2, (kernel[1] - 1) // 2
-    padding = (left, kernel[1] - 1 - left, top, kernel[0] - 1 - top)
-    return functional.pad(sums, padding, mode='replicate')
+
+    def __init__(self, window: int):
+        self.window = window
+        self.step = max(1, -(-window // _WINDOW_CELLS))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over the windows, up to a constant factor.
+
+        Args:
+            values: float32 (B, C, h, w).
+
+        Returns:
+            float32 (B, C, m, n); (B, C, 1, 1) when one window holds all.
+        """
+        cells = functional.avg_pool2d(pad_to_multiple(values, self.step), self.step)
+        height, width = cells.shape[-2:]
+        side = max(1, self.window // self.step)
+        kernel = (min(side, height), min(side, width))
+        sums = functional.avg_pool2d(cells, kernel, stride=1)
+        if sums.shape[-2:] == (1, 1):
+            return sums
+        top, left = (kernel[0] - 1) // 2, (kernel[1] - 1) // 2
+        padding = (left, kernel[1] - 1 - left, top, kernel[0] - 1 - top)
+        return functional.pad(sums, padding, mode='replicate')
+
+    def spread(self, coarse: Tensor, features: Tensor) -> Tensor:
+        """Bring a map from the grid of `sum` to that of `features` (B, C, h, w)."""
+        if coarse.shape[-2:] == (1, 1) or self.step == 1:
+            return coarse
+        height, width = features.shape[-2:]
+        fine = functional.interpolate(
+            coarse, scale_factor=self.step, mode='bilinear', align_corners=False
+        )
+        return fine[..., :height, :width]
 
 
-def spread(coarse: Tensor, features: Tensor, window: int) -> Tensor:
-    """Bring a map from the grid of `window_sum` to that of `features` (B, C, h, w)."""
-    if coarse.shape[-2:] == (1, 1):
-        return coarse
-    height, width = features.shape[-2:]
-    step = max(1, -(-window // _WINDOW_CELLS))
-    if step == 1:
-        return coarse
-    fine = functional.interpolate(coarse, scale_factor=step, mode='bilinear', align_corners=False)
-    return fine[..., :height, :width]
+class StageWeights(NamedTuple):
+    """What counts in the statistics of one stage; float32.
+
+    Attributes:
+        inside: (B, 1, h, w), the share of each cell that lies in the image and not in its padding;
+            None where there is no padding, so that it is 1 everywhere.
+        valid: (B, 1, h, w), the share of each cell that was measured.
+        total: (B, 1, m, n), the sum of `inside` over the windows of the stage.
+    """
+
+    inside: Tensor | None
+    valid: Tensor
+    total: Tensor
+
+    @classmethod
+    def of(cls, inside: Tensor | None, valid: Tensor, windows: Windows) -> StageWeights:
+        """From the maps at the stage's resolution."""
+        counted = torch.ones_like(valid) if inside is None else inside
+        return cls(inside, valid, windows.sum(counted).clamp_min(_EPSILON))
+
+    @classmethod
+    def pooled(
+        cls, inside: Tensor | None, valid: Tensor, factor: int, windows: Windows
+    ) -> StageWeights:
+        """From the maps at a resolution that is `factor` times finer."""
+        if inside is not None:
+            inside = functional.avg_pool2d(inside, factor)
+        return cls.of(inside, functional.avg_pool2d(valid, factor), windows)
+
+    def mean(self, values: Tensor, windows: Windows) -> Tensor:
+        """Mean of (B, C, h, w) over the windows, of what lies in the image: (B, C, m, n)."""
+        values = values.float()
+        if self.inside is not None:
+            values = values * self.inside
+        return windows.sum(values) / self.total
 
 
 class LayerNorm2d(nn.Module):
@@ -116,7 +148,7 @@ class NAFBlock(nn.Module):
 
     def __init__(self, channels: int, window: int):
         super().__init__()
-        self.window = window
+        self.windows = Windows(window)
         self.norm1 = LayerNorm2d(channels)
         self.expand = nn.Conv2d(channels, 2 * channels, 1)
         self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
@@ -128,13 +160,11 @@ class NAFBlock(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
-    def forward(self, features: Tensor, inside: Tensor) -> Tensor:
-        """`features` (B, C, h, w), `inside` float32 (B, 1, h, w) -> (B, C, h, w)."""
+    def forward(self, features: Tensor, weights: StageWeights) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
         hidden = simple_gate(self.depthwise(self.expand(self.norm1(features))))
-        total = window_sum(inside, self.window).clamp_min(_EPSILON)
-        pooled = window_sum(hidden.float() * inside, self.window) / total
-        attention = self.attention(pooled.to(hidden.dtype))
-        hidden = self.project(hidden * spread(attention, hidden, self.window))
+        attention = self.attention(weights.mean(hidden, self.windows).to(hidden.dtype))
+        hidden = self.project(hidden * self.windows.spread(attention, hidden))
         features = features + hidden * self.beta
         hidden = simple_gate(self.feed_forward_in(self.norm2(features)))
         return features + self.feed_forward_out(hidden) * self.gamma
@@ -149,28 +179,30 @@ class AdaptiveInstanceNorm(nn.Module):
 
     def __init__(self, window: int):
         super().__init__()
-        self.window = window
+        self.windows = Windows(window)
 
-    def statistics(self, features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted mean and standard deviation by window; float32 whatever comes in."""
+    def statistics(self, features: Tensor, weights: StageWeights) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation by window; float32 whatever comes in."""
         features = features.float()
-        total = window_sum(weight, self.window).clamp_min(_EPSILON)
-        mean = window_sum(features * weight, self.window) / total
-        square = window_sum(features.square() * weight, self.window) / total
+        mean = weights.mean(features, self.windows)
+        square = weights.mean(features.square(), self.windows)
         return mean, (square - mean.square()).clamp_min(0.0).add(_EPSILON).sqrt()
 
     def forward(self, relative: Tensor, low_resolution: Tensor, weights: StageWeights) -> Tensor:
         """Two feature maps (B, C, h, w) -> the first with the statistics of the second."""
-        valid = (weights.valid > 0).float() * weights.inside
-        cells = window_sum(valid, self.window) * float(self.window**2)
-        enough = spread((cells >= _MINIMUM_VALID_CELLS).float(), relative, self.window)
-        weight = torch.lerp(weights.inside, valid, enough.expand_as(valid))
-        relative_mean, relative_deviation = self.statistics(relative, weights.inside)
-        mean, deviation = self.statistics(low_resolution, weight)
+        valid = (weights.valid > 0).float()
+        inside = torch.ones_like(valid) if weights.inside is None else weights.inside
+        valid = valid * inside
+        cells = self.windows.sum(valid) * float(self.windows.window**2)
+        enough = self.windows.spread((cells >= _MINIMUM_VALID_CELLS).float(), relative)
+        counted = torch.lerp(inside, valid, enough.expand_as(valid))
+        measured = StageWeights.of(counted, weights.valid, self.windows)
+        relative_mean, relative_deviation = self.statistics(relative, weights)
+        mean, deviation = self.statistics(low_resolution, measured)
         scale = deviation / relative_deviation
         shift = mean - relative_mean * scale
-        scale = spread(scale, relative, self.window)
-        shift = spread(shift, relative, self.window)
+        scale = self.windows.spread(scale, relative)
+        shift = self.windows.spread(shift, relative)
         return (relative.float() * scale + shift).to(relative.dtype)
 
 
@@ -196,7 +228,7 @@ class Encoder(nn.Module):
         for downsample, blocks, weight in zip(self.downsample, self.stages, weights, strict=True):
             hidden = downsample(hidden)
             for block in blocks:
-                hidden = block(hidden, weight.inside)
+                hidden = block(hidden, weight)
             features.append(hidden)
         return features
 
@@ -240,12 +272,12 @@ class Decoder(nn.Module):
         """The fused maps, finest first -> (B, widths[0], H / stem, W / stem)."""
         hidden = skips[-1]
         for block in self.middle:
-            hidden = block(hidden, weights[-1].inside)
+            hidden = block(hidden, weights[-1])
         for stage in reversed(range(ENCODER_STAGES)):
             if stage < ENCODER_STAGES - 1:
                 hidden = self.upsample[stage](hidden) + skips[stage]
             for block in self.stages[stage]:
-                hidden = block(hidden, weights[stage].inside)
+                hidden = block(hidden, weights[stage])
         return hidden
 
 
@@ -271,11 +303,14 @@ class DetailHead(nn.Module):
         nn.init.zeros_(self.head[0].weight)
         nn.init.zeros_(self.head[0].bias)
 
-    def forward(self, decoded: Tensor, pixels: Tensor, inside: Tensor) -> Tensor:
-        """Decoded (B, C, H / stem, W / stem), pixels (B, 8, H, W), inside (B, 1, H, W) ->
+    def forward(
+        self, decoded: Tensor, pixels: Tensor, inside: Tensor | None, valid: Tensor
+    ) -> Tensor:
+        """Decoded (B, C, H / stem, W / stem), pixels (B, 8, H, W), masks (B, 1, H, W) ->
         (B, 3, H, W)."""
         hidden = self.pixels(pixels) + self.features(decoded)
-        return self.head(self.block(hidden, functional.avg_pool2d(inside, 2)))
+        weights = StageWeights.pooled(inside, valid, 2, self.block.windows)
+        return self.head(self.block(hidden, weights))
 
 
 class FusionUNet(nn.Module):
@@ -291,6 +326,7 @@ class FusionUNet(nn.Module):
             max(1, config.training_size // (config.stem * 2**stage))
             for stage in range(ENCODER_STAGES)
         ]
+        self.windows = [Windows(window) for window in windows]
         self.relative_encoder = Encoder(RELATIVE_CHANNELS, config, windows)
         self.low_resolution_encoder = Encoder(LOW_RESOLUTION_CHANNELS, config, windows)
         self.fusions = nn.ModuleList(
@@ -305,14 +341,13 @@ class FusionUNet(nn.Module):
         nn.init.zeros_(self.head[0].bias)
         self.detail = DetailHead(config) if config.detail_width else None
 
-    def stage_weights(self, inside: Tensor, valid: Tensor) -> list[StageWeights]:
+    def stage_weights(self, inside: Tensor | None, valid: Tensor) -> list[StageWeights]:
         """Pool the full-resolution masks, float32 (B, 1, H, W), to each stage."""
         weights = []
-        for stage in range(ENCODER_STAGES):
+        for stage, windows in enumerate(self.windows):
             factor = self.config.stem if stage == 0 else 2
-            inside = functional.avg_pool2d(inside, factor)
-            valid = functional.avg_pool2d(valid, factor)
-            weights.append(StageWeights(inside, valid))
+            weights.append(StageWeights.pooled(inside, valid, factor, windows))
+            inside, valid = weights[-1].inside, weights[-1].valid
         return weights
 
     def encode(
@@ -340,14 +375,14 @@ class FusionUNet(nn.Module):
         return self.decoder(skips, weights)
 
     def forward(
-        self, relative: Tensor, low_resolution: Tensor, inside: Tensor, valid: Tensor
+        self, relative: Tensor, low_resolution: Tensor, inside: Tensor | None, valid: Tensor
     ) -> Tensor:
         """Predict gate, residual and confidence.
 
         Args:
             relative: (B, 4, H, W): normalised relative depth, RGB.
             low_resolution: (B, 7, H, W): see LOW_RESOLUTION_CHANNELS.
-            inside: float32 (B, 1, H, W): 1 in the image, 0 in its padding.
+            inside: float32 (B, 1, H, W): 1 in the image, 0 in its padding; None without padding.
             valid: float32 (B, 1, H, W): 1 where depth was measured.
 
         Returns:
@@ -359,5 +394,5 @@ class FusionUNet(nn.Module):
         prediction = self.head(decoded)
         if self.detail is not None:
             pixels = torch.cat([relative[:, :1], low_resolution], dim=1)
-            prediction = prediction + self.detail(decoded, pixels, inside)
+            prediction = prediction + self.detail(decoded, pixels, inside, valid)
         return prediction

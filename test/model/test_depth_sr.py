@@ -188,12 +188,12 @@ def test_invalid_pixels_do_not_weigh_in_the_statistics():
     valid[..., 16:] = 0
     garbage = low.clone()
     garbage[..., 16:] = 100
-    weights = StageWeights(inside, valid)
+    weights = StageWeights.of(inside, valid, norm.windows)
     assert torch.allclose(norm(relative, low, weights), norm(relative, garbage, weights))
     few = torch.zeros_like(valid)
     few[..., 0, :15] = 1
     # Fewer than 16 valid cells: the statistics of the filled map, garbage and all.
-    weights = StageWeights(inside, few)
+    weights = StageWeights.of(inside, few, norm.windows)
     assert not torch.allclose(norm(relative, low, weights), norm(relative, garbage, weights))
 
 
