@@ -276,6 +276,16 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
                     file=sys.stderr,
                 )
 
+    class Progress(TQDMProgressBar):
+        """Knows how far a resumed run has come: it skips the start of the epoch, where the bar
+        would learn its length."""
+
+        def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            super().on_train_start(trainer)
+            bar = self.train_progress_bar
+            bar.total, bar.initial = trainer.max_steps, trainer.global_step
+            bar.n = trainer.global_step
+
     callbacks: list[pl.Callback] = [
         AveragedWeights(),
         Checkpoint(
@@ -286,7 +296,7 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
             enable_version_counter=False,
             train_time_interval=datetime.timedelta(minutes=config.validate_every_minutes),
         ),
-        TQDMProgressBar(refresh_rate=10),
+        Progress(refresh_rate=10),
     ]
     if minutes is not None:
         callbacks.append(Timer(duration=datetime.timedelta(minutes=minutes)))

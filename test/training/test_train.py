@@ -112,6 +112,8 @@ def test_training_writes_resumes_and_says_where_weights_come_from(
     second = run(command(out, frames_folder, validation_folder, initial_weights, 'steps=7'))
     assert second.returncode == 0, second.stderr
     assert 'at step 4' in second.stdout
+    # The bar knows where it ends, without which there is no ETA.
+    assert '7/7 [' in second.stdout
     assert json.loads((out / 'validation.jsonl').read_text().splitlines()[-1])['step'] == 7
 
 
