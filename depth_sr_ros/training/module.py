@@ -23,6 +23,8 @@ from depth_sr_ros.training.losses import (
 from depth_sr_ros.training.samples import Sample
 
 _FINAL_RATE = 0.02
+# An error of this share of the depth is none: ratios of smaller ones mean nothing.
+_EXACT = 2e-4
 
 
 def rate_factor(config: TrainingConfig, total_steps: int, step: int) -> float:
@@ -154,21 +156,21 @@ class FusionTraining(_Training):
         right = (relative < CONFIDENT_RELATIVE_ERROR).float()
         calibration = (torch.sigmoid(output.confidence_logit) - right).square()
         calibration = (calibration * mask).sum(dim=(1, 2, 3)) / count
-        rows = torch.stack(
-            [rmse(output.depth), rmse(output.interpolated), calibration, torch.ones_like(count)], 1
-        )
+        # By frame: a mean of metres would be that of the farthest scenes.
+        floor = _EXACT * (truth * mask).sum(dim=(1, 2, 3)) / count + 1e-9
+        ratio = (rmse(output.depth) + floor) / (rmse(output.interpolated) + floor)
+        rows = torch.stack([ratio.log(), calibration, torch.ones_like(count)], 1)
         for kind, row in zip(batch['kind'].tolist(), rows.double().cpu(), strict=True):
-            self._sums[kind] = self._sums.get(kind, torch.zeros(4, dtype=torch.float64)) + row
+            self._sums[kind] = self._sums.get(kind, torch.zeros(3, dtype=torch.float64)) + row
         if index == 0:
             self._log_pictures(batch, output)
 
     def on_validation_epoch_end(self) -> None:
         logarithms = []
         for kind, sums in sorted(self._sums.items()):
-            ratio = float(sums[0] / sums[1].clamp_min(1e-9))
-            logarithms.append(math.log(max(ratio, 1e-6)))
-            self.log(f'ratio/{self.degradations[kind]}', ratio)
-        brier = sum(float(sums[2] / sums[3]) for sums in self._sums.values())
+            logarithms.append(float(sums[0] / sums[2]))
+            self.log(f'ratio/{self.degradations[kind]}', math.exp(logarithms[-1]))
+        brier = sum(float(sums[1] / sums[2]) for sums in self._sums.values())
         self.log('brier', brier / max(1, len(self._sums)))
         # The one score that weights are chosen by.
         score = math.exp(sum(logarithms) / max(1, len(logarithms)))
