@@ -196,6 +196,7 @@ class DepthSRPipeline:
         relative_depth: str | None = None,
         device: str = 'auto',
         precision: str = 'auto',
+        execution: str = 'auto',
     ) -> DepthSRPipeline:
         """Load weights.
 
@@ -208,6 +209,9 @@ class DepthSRPipeline:
                 stored one where the weights validate better with it than without, else none.
             device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
             precision: 'auto', 'float32', 'bfloat16' or 'float16', for convolutions and attention.
+            execution: 'eager', 'graph' (CUDA graphs), 'compile' (torch.compile: minutes at the
+                first frame of each size, and a compiler is needed), or 'auto': CUDA graphs on a
+                GPU, else eager.
 
         Raises:
             FileNotFoundError, OSError: when there are no such weights.
@@ -238,7 +242,9 @@ class DepthSRPipeline:
             elif relative_depth != 'off':
                 guide = RelativeDepth.from_pretrained(relative_depth)
                 guide_name = relative_depth
-            engine = TorchEngine(model, guide=guide, device=torch_device, dtype=dtype)
+            engine = TorchEngine(
+                model, guide=guide, device=torch_device, dtype=dtype, execution=execution
+            )
         description = {
             'weights': weights if name == 'custom' or weights == INTERPOLATION else name,
             'digest': digest,

@@ -12,9 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Binomial kernel of the push step: every coarse cell sees 4x4 fine ones, so that isolated
-# measurements spread smoothly instead of as 2x2 blocks.
-_BINOMIAL = (1.0, 3.0, 3.0, 1.0)
 # A window of the local range with fewer measurements than this is widened.
 _MINIMUM_MEASUREMENTS = 4
 # Cells of the local range are at least this many RGB pixels wide: a sensor's edges lie that far
@@ -52,7 +49,10 @@ def fill_holes(depth: Tensor, valid: Tensor) -> Tensor:
         float32 (B, 1, h, w): `depth` itself where valid, elsewhere a smooth blend of what
         surrounds the hole; all zero for an image without any measurement.
     """
-    one_dimensional = torch.tensor(_BINOMIAL, dtype=torch.float32, device=depth.device)
+    # Binomial kernel of the push step, [1, 3, 3, 1]: every coarse cell sees 4x4 fine ones, so that
+    # isolated measurements spread smoothly instead of as 2x2 blocks. Made on the device: a copy
+    # from the host cannot be part of a CUDA graph.
+    one_dimensional = 4.0 - 2.0 * (torch.arange(4.0, device=depth.device) - 1.5).abs()
     kernel = torch.outer(one_dimensional, one_dimensional)[None, None] / 16.0
     weight = valid.to(torch.float32)
     level_depth = torch.where(valid, depth, torch.zeros_like(depth)).to(torch.float32)

@@ -73,16 +73,17 @@ class RelativeDepth(nn.Module):
             )
         return cls(RelativeDepthConfig(short_side=short_side), network)
 
-    def forward(self, rgb: Tensor) -> Tensor:
+    def forward(self, rgb: Tensor, short_side: int | None = None) -> Tensor:
         """Relative inverse depth: larger is nearer, scale and shift unknown.
 
         Args:
             rgb: float (B, 3, H, W) in [0, 1].
+            short_side: of the network's input in pixels; None takes the configuration's.
 
         Returns:
             float32 (B, 1, h, w) at the guide's own size.
         """
-        size = guide_size(rgb.shape[-2], rgb.shape[-1], self.config.short_side)
+        size = guide_size(rgb.shape[-2], rgb.shape[-1], short_side or self.config.short_side)
         image = functional.interpolate(
             rgb, size=size, mode='bilinear', align_corners=False, antialias=True
         )
