@@ -40,18 +40,20 @@ def kinect_quantise(depth: np.ndarray, noise: np.ndarray | float = 0.0, steps: f
 class Kinect:
     """A structured-light camera such as the Kinect v1, depth (H, W), 0 where it sees nothing.
 
-    Lateral jitter N(0, `jitter` px); axial noise of sigma = 0.0012 + 0.0019 (z - 0.4)^2 m
-    (Nguyen, Izadi and Lovell 2012); a smooth `distortion` of that share of z; disparity rounded
-    by `kinect_quantise`; the projector's `shadow` to the left of near objects (projector right of
-    the camera), of width focal_baseline (1 / z_near - 1 / z_far) px, or to the right if
-    `mirrored`; holes along a share `edge_holes` of the depth edges; nothing nearer than `near` or
-    beyond `far` metres.
+    Lateral jitter N(0, `jitter` px), shared by the pixels of each patch of `patch` x `patch`, as
+    windows that are matched at once share it (outlines become ragged in runs of pixels); axial
+    noise of sigma = 0.0012 + 0.0019 (z - 0.4)^2 m (Nguyen, Izadi and Lovell 2012); a smooth
+    `distortion` of that share of z; disparity rounded by `kinect_quantise`; the projector's
+    `shadow` to the left of near objects (projector right of the camera), of width
+    focal_baseline (1 / z_near - 1 / z_far) px, or to the right if `mirrored`; holes along a share
+    `edge_holes` of the depth edges; nothing nearer than `near` or beyond `far` metres.
 
     focal_baseline: px m in the RGB image's pixels.
     """
 
     focal_baseline: float = KINECT_FOCAL_BASELINE
     jitter: float = 0.5
+    patch: int = 1
     near: float = 0.4
     far: float = 8.0
     edge_holes: float = 0.4
@@ -64,6 +66,8 @@ class Kinect:
             raise ValueError(
                 f'focal length times baseline is {self.focal_baseline}; allowed is 1 to 1000 px m'
             )
+        if self.patch < 1:
+            raise ValueError(f'patch is {self.patch}; allowed is 1 or more pixels')
 
     def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         depth = valid_depth(depth)
@@ -75,7 +79,7 @@ class Kinect:
             seen &= ~ragged(shadow, 1.5, rng, 0.3, 0.5)
         if self.edge_holes:
             seen &= ~edge_mask(depth, self.edge_holes, 3, rng)
-        z = _jittered(depth, self.jitter, rng)
+        z = _jittered(depth, self.jitter, rng, self.patch)
         # A pixel's disparity comes from a window of its neighbours, so noise is shared with them:
         # blurred by 1.2 px, white noise keeps 1 / 4.25 of its deviation.
         noise = cv2.GaussianBlur(rng.standard_normal(shape, dtype=np.float32), (0, 0), 1.2)
@@ -108,9 +112,13 @@ def projector_shadow(
     return shadow & (depth > 0)
 
 
-def _jittered(depth: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+def _jittered(
+    depth: np.ndarray, sigma: float, rng: np.random.Generator, patch: int = 1
+) -> np.ndarray:
     height, width = depth.shape
-    offset = np.rint(rng.standard_normal((2, height, width), dtype=np.float32) * sigma)
+    patches = (2, -(-height // patch), -(-width // patch))
+    offset = np.rint(rng.standard_normal(patches, dtype=np.float32) * sigma)
+    offset = offset.repeat(patch, axis=1).repeat(patch, axis=2)[:, :height, :width]
     y = np.clip(np.arange(height)[:, None] + offset[0].astype(np.int32), 0, height - 1)
     x = np.clip(np.arange(width) + offset[1].astype(np.int32), 0, width - 1)
     return depth[y, x]

@@ -314,6 +314,18 @@ def test_kinect_on_an_image_of_another_width_has_the_same_shadow_in_rgb_pixels()
     assert (low == 0).sum(1).mean() == pytest.approx(small, abs=3)
 
 
+def test_kinect_outlines_are_ragged_in_runs_of_a_patch():
+    rgb, depth = constant(120, 120, 2.0)
+    depth[:, 60:] = 1.0
+    outlines = {}
+    for patch in (1, 4):
+        sensor = d.Kinect(jitter=2.0, patch=patch, edge_holes=0, shadow=False, distortion=0)
+        outlines[patch] = (sensor(rgb, depth, rng()) < 1.5).argmax(1)
+    runs = {patch: 120 / (1 + np.count_nonzero(np.diff(o))) for patch, o in outlines.items()}
+    assert runs[4] > 2.5 * runs[1]
+    assert abs(outlines[4].mean() - 60) < 4
+
+
 def test_kinect_has_a_range():
     rgb, depth = constant(32, 32, 1.0)
     depth[:8], depth[8:16] = 0.3, 9
