@@ -18,6 +18,7 @@ from depth_sr_ros.inference.interpolation_engine import InterpolationEngine
 from depth_sr_ros.inference.torch_engine import TorchEngine
 from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR
 from depth_sr_ros.model.relative_depth import RelativeDepth
+from depth_sr_ros.stream import DepthSRStream
 
 SMALLEST_RGB = 64
 LARGEST_RGB = 4096
@@ -302,6 +303,17 @@ class DepthSRPipeline:
     def relative_depth(self, rgb: np.ndarray) -> Any:
         """What the guide makes of `rgb`, for use in several calls; None without a guide."""
         return self._engine.relative_depth(check_rgb(rgb))
+
+    def stream(self, *, guide_interval: int = 1) -> DepthSRStream:
+        """For the frames of one camera: called like the pipeline, and it remembers.
+
+        Args:
+            guide_interval: the guide sees every so many frames, 1 to 100.
+
+        Raises:
+            ValueError: for another interval.
+        """
+        return DepthSRStream(self, guide_interval)
 
     def warm_up(self, rgb_size: tuple[int, int], depth_size: tuple[int, int]) -> None:
         """Run once at (W, H) and (w, h), so that the first real frame is not the slow one."""

@@ -34,6 +34,7 @@ PARAMETERS = {
     'weights': "'' = params_file; 'interpolation' = no network; a folder or Hugging Face id",
     'relative_depth': "'' = params_file; 'off', or a Depth Anything checkpoint: folder or id",
     'device': "'' = params_file; 'auto', 'cpu', 'cuda' or 'cuda:N'",
+    'guide_interval': "'' = params_file; relative depth is computed for every so many frames",
     'rgb_transport': "'' = params_file; 'raw' or 'compressed' (then TOPIC/compressed is read)",
     'depth_transport': "'' = params_file; 'raw', 'compressedDepth', 'compressed' or 'points'",
     'registration_source': "'' = params_file; where the depth sensor is: 'tf' or 'parameters'",

@@ -131,7 +131,8 @@ class TorchEngine:
         described: dict[str, Any] = dict(self._description)
         if self._modes:
             described['reduced'] = '; '.join(
-                f'{size[1]}x{size[0]} {_MODES[index].text}' for size, index in self._modes.items()
+                f'{size[1]}x{size[0]} {_MODES[index].text}'
+                for size, index in list(self._modes.items())
             )
         return described
 

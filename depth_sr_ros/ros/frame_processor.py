@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from depth_sr_ros.ros.registration import Registration
 
 
+# Frames further apart than this show another scene.
+_LONGEST_GAP_NS = 1_000_000_000
+
+
 class Arrival(NamedTuple):
     """A message and the steady time at which it came."""
 
@@ -56,6 +60,9 @@ class FrameProcessor:
         registration: puts depth into the RGB view; None where it covers that already.
         parameters: returns the parameters that hold now.
         now_ns: the node's clock, for the age of stamps.
+        buffer: called with (shape, parameters), gives memory for the depth that needs no copy to
+            be published, or None.
+        forget: called before a frame that does not continue the one before it.
     """
 
     def __init__(
@@ -67,6 +74,9 @@ class FrameProcessor:
         parameters: Callable[[], NodeParameters],
         diagnostics: NodeDiagnostics,
         now_ns: Callable[[], int],
+        *,
+        buffer: Callable[[tuple[int, int], NodeParameters], np.ndarray | None] | None = None,
+        forget: Callable[[], None] | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._publish = publish
@@ -75,6 +85,9 @@ class FrameProcessor:
         self._parameters = parameters
         self._diagnostics = diagnostics
         self._now_ns = now_ns
+        self._buffer = buffer
+        self._forget = forget
+        self._last_stamp_ns: int | None = None
 
     def __call__(self, pair: Pair) -> None:
         """Process one pair.
@@ -94,7 +107,8 @@ class FrameProcessor:
         cpu_start = time.thread_time_ns()
         rgb, depth = self._decode(pair, parameters)
         decoded, cpu_decoded = time.monotonic_ns(), time.thread_time_ns()
-        result = self._run(rgb, depth)
+        self._forget_across_gaps(pair.rgb_stamp_ns)
+        result = self._run(rgb, depth, parameters)
         computed, cpu_computed = time.monotonic_ns(), time.thread_time_ns()
         if parameters.min_confidence > 0:
             result.depth[result.confidence < parameters.min_confidence] = 0
@@ -139,9 +153,17 @@ class FrameProcessor:
         self._diagnostics.latency('register', 1e-9 * (time.monotonic_ns() - start))
         return depth
 
-    def _run(self, rgb: np.ndarray, depth: np.ndarray) -> Any:
+    def _forget_across_gaps(self, stamp_ns: int) -> None:
+        last, self._last_stamp_ns = self._last_stamp_ns, stamp_ns
+        # A looped bag, a simulation begun anew, a camera that was away.
+        if last is not None and self._forget and not 0 <= stamp_ns - last <= _LONGEST_GAP_NS:
+            self._forget()
+
+    def _run(self, rgb: np.ndarray, depth: np.ndarray, parameters: NodeParameters) -> Any:
+        height, width = rgb.shape[:2]
+        out = self._buffer((height, width), parameters) if self._buffer else None
         try:
-            return self._pipeline(rgb, depth)
+            return self._pipeline(rgb, depth, out=out)
         except ValueError as error:  # no measurement, or sizes that the pipeline does not take
             measured = np.any(np.isfinite(depth) & (depth > 0))
             cause = 'bad message' if measured else 'no valid depth'

@@ -129,7 +129,8 @@ def encode_depth_into(msg: Any, depth: np.ndarray, encoding: str = '32FC1') -> i
 
     Args:
         msg: an object shaped like sensor_msgs/Image; its header is left alone.
-        depth: float (H, W) metres; 0, negative and non-finite = no measurement.
+        depth: float (H, W) metres; 0, negative and non-finite = no measurement. Where it is the
+            message's own `depth_buffer` and '32FC1' is asked for, nothing is copied.
         encoding: '32FC1' (metres, NaN invalid) or '16UC1' (millimetres, 0 invalid).
 
     Returns:
@@ -147,6 +148,18 @@ def encode_depth_into(msg: Any, depth: np.ndarray, encoding: str = '32FC1') -> i
         _fill(msg, millimetres, encoding)
         return lost
     raise ImageCodecError(f"encoding is '{encoding}'; allowed for depth going out: 32FC1, 16UC1")
+
+
+def depth_buffer(msg: Any, shape: tuple[int, int]) -> np.ndarray:
+    """The data of an image message as float32 (H, W) to write metres to; see encode_depth_into.
+
+    The data are of that size afterwards; only what else there is in the message is left alone.
+    """
+    size = shape[0] * shape[1] * np.dtype(np.float32).itemsize
+    data = getattr(msg, 'data', None)
+    if not (isinstance(data, array.array) and data.typecode == 'B' and len(data) == size):
+        msg.data = array.array('B', bytes(size))  # of which the message keeps a copy
+    return np.frombuffer(msg.data, np.float32).reshape(shape)
 
 
 def encode_image_into(msg: Any, image: np.ndarray, encoding: str) -> None:
@@ -322,6 +335,8 @@ def _fill(msg: Any, values: np.ndarray, encoding: str) -> None:
     data = getattr(msg, 'data', None)
     if isinstance(data, array.array) and data.typecode == 'B' and len(data) == values.nbytes:
         # A message that is used again: new memory of this size costs more than filling it.
-        np.frombuffer(data, np.uint8)[:] = values.reshape(-1).view(np.uint8)
+        target = np.frombuffer(data, np.uint8)
+        if target.ctypes.data != values.ctypes.data:
+            target[:] = values.reshape(-1).view(np.uint8)
     else:
         msg.data = byte_array(values)

@@ -64,7 +64,7 @@ def load_pipeline(parameters: NodeParameters) -> Any:
         precision=parameters.precision,
     )
     pipeline.warm_up(rgb_size=parameters.warm_up_rgb_size, depth_size=parameters.warm_up_depth_size)
-    return pipeline
+    return pipeline.stream(guide_interval=parameters.guide_interval)
 
 
 class SuperResolutionNode(LifecycleNode):
@@ -142,6 +142,8 @@ class SuperResolutionNode(LifecycleNode):
             lambda: self._values,
             self._diagnostics,
             lambda: self.get_clock().now().nanoseconds,
+            buffer=self._outputs.depth_buffer,
+            forget=getattr(pipeline, 'reset', None),
         )
         return super().on_configure(state)
 
@@ -392,7 +394,12 @@ class SuperResolutionNode(LifecycleNode):
             nearest_gap_ns=self._pairing.nearest_gap_ns,
             slop=self._values.slop,
             hardware_id=str(self._description.get('device', '')),
-            details={'clock jumps': counts.clock_jumps, **self._description, **self._memory()},
+            details={
+                'clock jumps': counts.clock_jumps,
+                # As it is now: what runs short of memory says so there.
+                **(self._description if self._pipeline is None else self._pipeline.description),
+                **self._memory(),
+            },
         )
 
     def _memory(self) -> dict[str, str]:

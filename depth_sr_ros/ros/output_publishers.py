@@ -15,7 +15,7 @@ from depth_sr_ros.ros.camera_info import folded_camera_info, scaled_camera_info
 from depth_sr_ros.ros.compressed_codec import encode_compressed_depth_into
 from depth_sr_ros.ros.diagnostics import NodeDiagnostics
 from depth_sr_ros.ros.frame_processor import DenseFrame
-from depth_sr_ros.ros.image_codec import encode_depth_into, encode_image_into
+from depth_sr_ros.ros.image_codec import depth_buffer, encode_depth_into, encode_image_into
 from depth_sr_ros.ros.parameters import NodeParameters
 from depth_sr_ros.ros.point_cloud import FIELD_NAMES, camera_place, fill_point_cloud, pixel_rays
 from depth_sr_ros.ros.qos import create_publisher
@@ -66,6 +66,12 @@ class OutputPublishers:
                 'here by a qos_overrides parameter',
             ),
         )
+
+    def depth_buffer(self, shape: tuple[int, int], parameters: NodeParameters) -> np.ndarray | None:
+        """The memory of the next depth image, float32 (H, W), where it goes out as metres."""
+        if parameters.output_encoding != '32FC1':
+            return None
+        return depth_buffer(self._image, shape)
 
     def destroy(self) -> None:
         for publisher in self.publishers.values():

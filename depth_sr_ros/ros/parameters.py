@@ -69,6 +69,15 @@ class NodeParameters:
         "Arithmetic of convolutions and attention: 'auto', 'float32', 'bfloat16' or 'float16'.",
         read_only=True,
     )
+    guide_interval: int = _parameter(
+        1,
+        'The relative-depth network sees every so many frames, and its answer serves until the '
+        'next: faster, and less accurate where the scene moves. 1 = every frame. Without a '
+        'relative-depth network it means nothing.',
+        minimum=1,
+        maximum=100,
+        read_only=True,
+    )
     warm_up_rgb_size: tuple[int, int] = _parameter(
         (640, 480),
         'Width and height of RGB that the pipeline is warmed up for when configured.',

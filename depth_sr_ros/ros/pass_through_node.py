@@ -31,11 +31,13 @@ class PassThroughPipeline:
         'precision': 'float32',
     }
 
-    def __call__(self, rgb: np.ndarray, depth: np.ndarray) -> _Result:
+    def __call__(
+        self, rgb: np.ndarray, depth: np.ndarray, *, out: np.ndarray | None = None
+    ) -> _Result:
         if not depth.any():
             raise ValueError(f'none of the {depth.size} depth pixels is a measurement')
         height, width = rgb.shape[:2]
-        dense = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
+        dense = cv2.resize(depth, (width, height), dst=out, interpolation=cv2.INTER_NEAREST)
         return _Result(dense, np.broadcast_to(np.float32(1), dense.shape))
 
     def memory(self) -> dict[str, int]:

@@ -159,7 +159,7 @@ class Pipeline:
     def close(self):
         print('pipeline closed', flush=True)
 
-    def __call__(self, rgb, depth):
+    def __call__(self, rgb, depth, *, out=None):
 %s
 
 sys.exit(main(load=lambda parameters: Pipeline()))
