@@ -37,6 +37,7 @@ PARAMETERS = {
     'guide_interval': "'' = params_file; relative depth is computed for every so many frames",
     'rgb_transport': "'' = params_file; 'raw' or 'compressed' (then TOPIC/compressed is read)",
     'depth_transport': "'' = params_file; 'raw', 'compressedDepth', 'compressed' or 'points'",
+    'input_reliability': "'' = params_file; 'best_effort', or 'reliable' across a network",
     'registration_source': "'' = params_file; where the depth sensor is: 'tf' or 'parameters'",
 }
 

@@ -48,7 +48,7 @@ DISCOVERY_PORT = 11811
 # What a driver's network card queues before it drops: 1000 packets.
 QUEUE_BYTES = 1_500_000
 DISCOVERY_BYTES = 20_000  # in a tenth of a second
-START_SECONDS, SETTLE_SECONDS, DISCOVERY_SECONDS = 60.0, 1.5, 30.0
+START_SECONDS, SETTLE_SECONDS, DISCOVERY_SECONDS = 30.0, 1.5, 30.0
 
 CAMERAS = {
     'vga': {'rgb_size': '640x480', 'degradation': 'noise=0.005,holes=0.05'},
@@ -128,9 +128,10 @@ class Link:
 
 def default_choices() -> list[Choice]:
     return [
-        Choice(transport, reliability, profile, profile)
+        # The node's own default profile is that for images.
+        Choice(transport, reliability, camera, 'images' if camera == 'network' else camera)
         for transport in ('raw', 'compressed')
-        for profile in PROFILES
+        for camera in PROFILES
         for reliability in ('best_effort', 'reliable')
     ]
 
@@ -378,10 +379,7 @@ def node_command(run: Run) -> list[str]:
     parameters = {}
     if run.choice.transport == 'compressed':
         parameters = {'rgb_transport': 'compressed', 'depth_transport': 'compressedDepth'}
-    if run.choice.reliability == 'reliable':
-        for topic in topics_of(run.choice.transport, node=False).values():
-            parameters[f'qos_overrides.{topic}.subscription.reliability'] = 'reliable'
-            parameters[f'qos_overrides.{topic}.subscription.depth'] = '5'
+    parameters['input_reliability'] = run.choice.reliability
     words = [word for name, topic in names.items() for word in ('-r', f'{name}:={topic}')]
     words += [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
     return [sys.executable, '-m', 'depth_sr_ros.ros.pass_through_node', '--ros-args', *words]
@@ -481,7 +479,10 @@ def measure(network: Network, run: Run, seconds: float, node: bool) -> dict:
         time.sleep(SETTLE_SECONDS)
         receiver.stop()
         camera.stop()
-        said = parse_camera(camera.log.read_text())
+        log = camera.log.read_text()
+        if SIZES.search(log) and not SENT.search(log):
+            return {'received': {}, 'mbit_per_second': 0.0}  # nobody to send to was found
+        said = parse_camera(log)
         received = parse_receiver(receiver.log.read_text())
         return {
             **said,
@@ -549,23 +550,25 @@ def _number(value: float | None, digits: int = 1) -> str:
     return '' if value is None else f'{value:.{digits}f}'
 
 
-def markdown(rows: list[dict]) -> str:
-    """One table for each camera and link, the choices in the order of the runs."""
+def markdown(rows: list[dict], node: bool = False) -> str:
+    """One table for each camera and link, the choices in the order of the runs; `node`: what was
+    counted is the output of the node."""
     lines: list[str] = []
     heading = None
     for row in rows:
         if row['heading'] != heading:
             heading = row['heading']
-            lines += ['', f'**{heading}**', '', *_table_head(row)]
+            lines += ['', f'**{heading}**', '', *_table_head(row, node)]
         lines.append(_table_row(row))
     return '\n'.join(lines).strip() + '\n'
 
 
-def _table_head(row: dict) -> list[str]:
+def _table_head(row: dict, node: bool) -> list[str]:
     if 'seconds_to_images' in row:
         columns = ['discovery', 'seconds to the first images']
     else:
-        kinds = ''.join(f' | {name}: arrived | latency p50 | p99' for name in row['received'])
+        names = ['output'] if node else ['rgb', 'depth']
+        kinds = ''.join(f' | {name}: arrived | latency p50 | p99' for name in names)
         columns = [f'transport | reliability | profile{kinds} | Mbit/s']
     head = f'| {" | ".join(columns)} |'
     return [head, re.sub(r'[^|]+', '---', head)]
@@ -581,6 +584,8 @@ def _table_row(row: dict) -> str:
     profiles = [Path(choice[side]).stem for side in ('camera', 'node')]
     profile = ' / '.join(dict.fromkeys(profiles))
     cells = [choice['transport'], choice['reliability'].replace('_', ' '), profile]
+    if not row['received']:
+        cells.append('the machines did not find each other')
     for figures in row['received'].values():
         cells.append(f'{100 * figures["share"]:.0f}%')
         cells += [
@@ -697,7 +702,7 @@ def main() -> int:
         rows[run.key] = row
         file.write_text(json.dumps({**settings, 'rows': list(rows.values())}, indent=1))
     ordered = [rows[run.key] for run in runs if run.key in rows]
-    text = f'`{settings["command"]}`, {settings["machine"]}\n\n{markdown(ordered)}'
+    text = f'`{settings["command"]}`, {settings["machine"]}\n\n{markdown(ordered, arguments.node)}'
     arguments.out.with_suffix('.md').write_text(text)
     progress.end(text)
     return 0 if len(ordered) == len(runs) else 1

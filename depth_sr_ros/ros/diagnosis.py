@@ -145,6 +145,12 @@ def _no_input(images: InputSituation, situation: Situation) -> Diagnosis:
 def _gap_sentence(situation: Situation) -> str:
     if situation.nearest_gap_ms is None:
         return 'RGB and depth arrive, but no RGB frame has met a depth frame yet'
+    if situation.nearest_gap_ms <= situation.slop_ms:
+        return (
+            f'no depth came within slop ({situation.slop_ms:g} ms) of them, though the newest '
+            f'frame met one {situation.nearest_gap_ms:.1f} ms away: depth images are missing; '
+            "look at depth's rate, or raise depth_hold to use the last one for longer"
+        )
     sentence = (
         f'no depth stamp within slop ({situation.slop_ms:g} ms); the nearest is '
         f'{situation.nearest_gap_ms:.1f} ms away'

@@ -172,6 +172,7 @@ class SuperResolutionNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._release()
+        gc.collect()  # takes a second with torch: not where the process ends anyway
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -215,7 +216,6 @@ class SuperResolutionNode(LifecycleNode):
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
-        gc.collect()
 
     # Inputs, in the executor's thread: nothing here may take long
 
@@ -235,6 +235,10 @@ class SuperResolutionNode(LifecycleNode):
             message_type,
             topic,
             callback,
+            # Calibrations come again and again.
+            reliability='best_effort'
+            if message_type is CameraInfo
+            else self._values.input_reliability,
             on_incompatible=on_incompatible,
             on_lost=lambda number: self._diagnostics.count(f'lost {name}', number),
         )

@@ -20,6 +20,7 @@ from depth_sr_ros.ros.parameters import NodeParameters
 from depth_sr_ros.ros.point_cloud import FIELD_NAMES, camera_place, fill_point_cloud, pixel_rays
 from depth_sr_ros.ros.qos import create_publisher
 
+_TRANSPORT = '/compressedDepth'
 TOPICS = {
     'depth/image': Image,
     'depth/camera_info': CameraInfo,
@@ -55,15 +56,17 @@ class OutputPublishers:
         self.publishers = {topic: self._create(topic) for topic in TOPICS}
 
     def _create(self, topic: str) -> Any:
+        # What image_transport looks for beside an image follows it where that is remapped to.
+        base = topic.removesuffix(_TRANSPORT)
+        name = self._node.resolve_topic_name(f'~/{base}') + topic.removeprefix(base)
         return create_publisher(
             self._node,
             TOPICS[topic],
-            f'~/{topic}',
+            name,
             on_incompatible=lambda policy: self._warn(
                 f'qos {topic}',
-                f'a subscriber of {self._node.resolve_topic_name(f"~/{topic}")} asks for an '
-                f'incompatible quality of service ({policy}) and gets nothing; change it there, or '
-                'here by a qos_overrides parameter',
+                f'a subscriber of {name} asks for an incompatible quality of service ({policy}) '
+                'and gets nothing; change it there, or here by a qos_overrides parameter',
             ),
         )
 

@@ -107,6 +107,14 @@ class NodeParameters:
         choices=('raw', 'compressedDepth', 'compressed', 'points'),
         read_only=True,
     )
+    input_reliability: str = _parameter(
+        'best_effort',
+        'What is asked of the publishers of images and clouds: best_effort (accepts any camera, '
+        'what the transport loses is lost) or reliable (it is sent again; for a camera across a '
+        'network, which must publish reliably).',
+        choices=('best_effort', 'reliable'),
+        read_only=True,
+    )
     use_cv_bridge: bool = _parameter(
         False,
         'Ask cv_bridge, which must be installed, for RGB encodings that are not known here.',

@@ -16,6 +16,8 @@ FIELD_NAMES = ('x', 'y', 'z', 'rgb')
 
 _POINT = np.dtype({'names': ['xyz', 'rgb'], 'formats': [('f4', 3), 'u4'], 'itemsize': 16})
 _FISHEYE_MODELS = ('equidistant', 'fisheye')
+# How many coefficients OpenCV takes.
+_COEFFICIENTS, _FISHEYE_COEFFICIENTS = (4, 5, 8, 12, 14), (4,)
 
 
 def pixel_rays(info: Any, rectified: bool = False) -> np.ndarray:
@@ -28,13 +30,13 @@ def pixel_rays(info: Any, rectified: bool = False) -> np.ndarray:
         rectified: the image is rectified: P holds, and there is no distortion any more.
 
     Raises:
-        ValueError: the matrix is not that of a calibrated camera.
+        ValueError: the matrix or the distortion is not that of a calibrated camera.
     """
     if rectified:
         k = np.asarray(info.p, np.float64).reshape(3, 4)[:, :3]
     else:
         k = np.asarray(info.k, np.float64).reshape(3, 3)
-    if not (k[0, 0] > 0 and k[1, 1] > 0):
+    if not (0 < k[0, 0] < np.inf and 0 < k[1, 1] < np.inf and np.isfinite(k).all()):
         raise ValueError(f'focal lengths are {k[0, 0]:g} and {k[1, 1]:g}; they must be above 0')
     distortion = np.asarray(info.d, np.float64)
     rows, columns = np.mgrid[0 : info.height, 0 : info.width].astype(np.float64)
@@ -42,8 +44,15 @@ def pixel_rays(info: Any, rectified: bool = False) -> np.ndarray:
         rays = np.stack(((columns - k[0, 2]) / k[0, 0], (rows - k[1, 2]) / k[1, 1]), -1)
         return rays.astype(np.float32)
     pixels = np.stack((columns, rows), -1).reshape(-1, 1, 2)
-    if info.distortion_model in _FISHEYE_MODELS:
-        rays = cv2.fisheye.undistortPoints(pixels, k, distortion[:4])
+    fisheye = info.distortion_model in _FISHEYE_MODELS
+    allowed = _FISHEYE_COEFFICIENTS if fisheye else _COEFFICIENTS
+    if distortion.size not in allowed or not np.isfinite(distortion).all():
+        raise ValueError(
+            f'{distortion.size} distortion coefficients of model {info.distortion_model!r}; there '
+            f'must be {", ".join(map(str, allowed))}, all finite'
+        )
+    if fisheye:
+        rays = cv2.fisheye.undistortPoints(pixels, k, distortion)
     else:
         rays = cv2.undistortPoints(pixels, k, distortion)
     return rays.reshape(info.height, info.width, 2).astype(np.float32)

@@ -30,12 +30,18 @@ except ImportError:  # Humble
     )
 
 
-def input_qos() -> QoSProfile:
-    """Best effort: accepts reliable and best-effort cameras, and never makes one wait."""
+# What was lost holds back the messages behind it, which then arrive at once.
+_RELIABLE_DEPTH = 5
+
+
+def input_qos(reliability: str = 'best_effort') -> QoSProfile:
+    """Best effort accepts reliable and best-effort cameras, and never makes one wait; reliable has
+    lost messages sent again, and accepts reliable cameras only."""
+    reliable = reliability == 'reliable'
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
-        depth=1,
-        reliability=ReliabilityPolicy.BEST_EFFORT,
+        depth=_RELIABLE_DEPTH if reliable else 1,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.VOLATILE,
     )
 
@@ -68,13 +74,15 @@ def create_subscription(
     topic: str,
     callback: Callable,
     *,
+    reliability: str,
     on_incompatible: Callable[[str], None],
     on_lost: Callable[[int], None],
 ) -> Any:
-    """A subscription with `input_qos` that tells of incompatible publishers and lost messages.
+    """A subscription that tells of incompatible publishers and lost messages.
 
     `on_incompatible` gets the name of the policy, `on_lost` the number of messages that the
     transport lost since it was last called, where the middleware reports that.
+    `reliability` is that of `input_qos`.
     """
     events: dict[str, Any] = {
         'incompatible_qos': lambda event: on_incompatible(_policy_name(event)),
@@ -87,7 +95,7 @@ def create_subscription(
                 message_type,
                 topic,
                 callback,
-                input_qos(),
+                input_qos(reliability),
                 event_callbacks=SubscriptionEventCallbacks(**supported),
                 qos_overriding_options=overridable(),
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,23 @@ def ros_environment():
         for name, value in values.items():
             patch.setenv(name, value)
         yield values
+
+
+@pytest.fixture(scope='module')
+def installed_environment(installed, ros_environment):
+    """The environment of this process with the installed copy of the package in front."""
+    (code,) = installed.glob('lib/python*/site-packages')
+    # The installed script starts the `python3` of the path: this one.
+    paths = {
+        'AMENT_PREFIX_PATH': installed,
+        'PYTHONPATH': code,
+        'PATH': os.path.dirname(sys.executable),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in paths.items():
+            patch.setenv(name, str(value), prepend=os.pathsep)
+        assert shutil.which('python3') == os.path.join(paths['PATH'], 'python3')
+        yield dict(os.environ)
 
 
 class Process:

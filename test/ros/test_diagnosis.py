@@ -82,6 +82,12 @@ def test_nothing_pairs():
     assert 'raise slop' in result.sentence
 
 
+def test_depth_that_comes_now_and_then_is_not_a_matter_of_slop():
+    sentence = changed(nearest_gap_ms=1.0, drops={'no partner': (9, '')}, published=20).sentence
+    assert 'met one 1.0 ms away: depth images are missing' in sentence
+    assert 'raise slop' not in sentence
+
+
 def test_clocks_that_differ_are_not_a_matter_of_slop():
     sentence = changed(paired=0, nearest_gap_ms=3.6e6, drops={'no partner': (100, '')}).sentence
     assert 'clocks differ' in sentence

@@ -5,9 +5,6 @@ Skipped on a machine without ROS's launch: it is not among the ROS 2 wheels.
 """
 
 import importlib.util
-import os
-import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -37,25 +34,14 @@ DEPTH = np.full((32, 48), 1500, np.uint16)
 
 
 @pytest.fixture(scope='module')
-def launch_file(installed, start_process):
+def launch_file(installed, installed_environment, start_process):
     """Runs a launch file of the installed copy with arguments; returns the process."""
-    (code,) = installed.glob('lib/python*/site-packages')
-    # The installed script starts the `python3` of the path: this one.
-    paths = {
-        'AMENT_PREFIX_PATH': installed,
-        'PYTHONPATH': code,
-        'PATH': os.path.dirname(sys.executable),
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in paths.items():
-            patch.setenv(name, str(value), prepend=os.pathsep)
 
-        def start(name, *arguments):
-            path = installed / 'share/depth_sr_ros/launch' / name
-            return start_process('-c', LAUNCH, str(path), *arguments)
+    def start(name, *arguments):
+        path = installed / 'share/depth_sr_ros/launch' / name
+        return start_process('-c', LAUNCH, str(path), *arguments)
 
-        assert shutil.which('python3') == os.path.join(paths['PATH'], 'python3')
-        yield start
+    return start
 
 
 def assert_images_pass(client, messages, depth_lag_ns=0):

@@ -216,6 +216,21 @@ def test_approximate_pairing(start, messages):
     client.exchange(RGB, DEPTH, stamp_ns=stamp, depth_stamp_ns=stamp - 5_000_000)
 
 
+def test_reliable_inputs_and_remapped_outputs(start_injected, make_client, messages):
+    process = start_injected(
+        'far',
+        PIPELINE.format(folder=''),
+        *('-p', 'input_reliability:=reliable', '-r', '~/depth/image:=/far/dense'),
+    )
+    line = process.wait_for_line('rgb/image <-')
+    assert 'rgb/image <- /far/rgb/image (reliable, volatile, keep last 5)' in line
+    assert 'depth/image <- /far/depth/image (reliable, volatile, keep last 5)' in line
+    assert 'rgb/camera_info <- /far/rgb/camera_info (best effort' in line
+    client = make_client('far')
+    assert client.wait_until(lambda: client.node.count_publishers('/far/dense/compressedDepth'))
+    assert not client.node.count_publishers(f'{client.own}/depth/image/compressedDepth')
+
+
 def test_a_fault_in_a_callback_does_not_end_the_node(start_process, make_client, messages):
     code = """
         import sys

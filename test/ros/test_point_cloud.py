@@ -57,6 +57,15 @@ def test_an_uncalibrated_camera_is_refused():
         pixel_rays(info(k=np.zeros(9)))
 
 
+@pytest.mark.parametrize(
+    ('model', 'coefficients'),
+    [('plumb_bob', [0.1]), ('plumb_bob', [0.1] * 40), ('equidistant', [0.1] * 5)],
+)
+def test_a_wrong_number_of_coefficients_is_quoted(model, coefficients):
+    with pytest.raises(ValueError, match=f'^{len(coefficients)} distortion coefficients'):
+        pixel_rays(info(d=coefficients, distortion_model=model))
+
+
 def test_points_and_colours():
     depth = np.full((48, 64), 2.0, np.float32)
     depth[0, 0], depth[0, 1] = 0, np.inf
