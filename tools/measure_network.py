@@ -515,8 +515,18 @@ def measure_discovery(network: Network, run: Run, repetitions: int) -> dict:
             return process
 
         if run.discovery == 'discovery server':
-            server = [discovery_server(), '-i', '0', '-l', NODE_ADDRESS, '-p', str(DISCOVERY_PORT)]
-            start('server', network.node, server, clean_environment())
+            # 42 is the number by which `fastdds discovery` of Fast DDS 3 asks it for a server.
+            server = [discovery_server(), '42', '-i', '0', '-l', NODE_ADDRESS]
+            server += ['-p', str(DISCOVERY_PORT)]
+            prefix = Path(server[0]).parents[1]
+            libraries = [prefix / 'lib', *prefix.glob('lib/python*/site-packages/*fastdds.libs')]
+            environment = {
+                **clean_environment(),
+                'LD_LIBRARY_PATH': os.pathsep.join(
+                    [*map(str, libraries), os.environ.get('LD_LIBRARY_PATH', '')]
+                ),
+            }
+            wait_for(start('server', network.node, server, environment), 'running', START_SECONDS)
         camera = start(
             'camera', network.camera, camera_command(run, 0.0, wait=False), camera_environment
         )
