@@ -92,7 +92,7 @@ def declared_arguments():
             'rviz',
             default_value='false',
             choices=YES_OR_NO,
-            description='Also start RViz with RGB, both depths and the coloured cloud.',
+            description='Also start RViz: RGB, both depths, diagnostics and the coloured cloud.',
         ),
         DeclareLaunchArgument(
             'rviz_frame',
@@ -154,6 +154,7 @@ def rviz(values, environment):
         '/depth/image': absolute('depth_image'),
         '/sr_node/depth/color': absolute('output_color'),
         '/sr_node/points': absolute('output_points'),
+        '/sr_node/diagnostics/image': f'{own}/diagnostics/image',
     }
     return Node(
         package='rviz2',

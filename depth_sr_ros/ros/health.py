@@ -9,9 +9,12 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.utilities import get_rmw_implementation_identifier
+from sensor_msgs.msg import Image
 
 from depth_sr_ros.ros.diagnosis import Diagnosis, InputSituation, Level, Situation, diagnose
 from depth_sr_ros.ros.diagnostics import NodeDiagnostics
+from depth_sr_ros.ros.diagnostics_picture import diagnostics_picture
+from depth_sr_ros.ros.image_codec import encode_image_into
 from depth_sr_ros.ros.throttled_log import ThrottledLog
 from depth_sr_ros.ros.transport_profile import profile_advice
 
@@ -31,6 +34,7 @@ class HealthReporter:
         self._diagnostics = diagnostics
         self._log = log
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        self._pictures = node.create_publisher(Image, '~/diagnostics/image', 1)
         self._active_since: float | None = None
         self._cpu = (time.monotonic(), time.process_time())
         self._profile_advice = profile_advice()
@@ -72,6 +76,10 @@ class HealthReporter:
             )
         ]
         self._publisher.publish(array)
+        if self._pictures.get_subscription_count():
+            picture = Image(header=array.header)
+            encode_image_into(picture, diagnostics_picture(array.status[0]), 'rgb8')
+            self._pictures.publish(picture)
 
     def _cpu_share(self) -> float:
         """Processor time of this process per second since the last call."""

@@ -94,6 +94,17 @@ def test_confidence(client, subscribe, messages):
     np.testing.assert_allclose(values[5], np.linspace(0, 1, 96), atol=1e-6)
 
 
+def test_diagnostics_can_be_looked_at(client, subscribe, messages):
+    received = subscribe(Image, 'diagnostics/image')
+    image = received[-1]
+    assert (image.encoding, image.width, image.height) == ('rgb8', 640, 400)
+    picture = np.frombuffer(image.data, np.uint8).reshape(400, 640, 3)
+    red, green, blue = picture[2, 2].astype(int)
+    assert green > red  # publishing: the bar is green
+    assert green > blue
+    assert (picture[60:180] > 200).any()  # the sentence
+
+
 def test_points_are_coloured_and_cut_by_confidence(client, subscribe, messages):
     cloud = newest(client, subscribe(PointCloud2, 'points'), messages)
     assert [field.name for field in cloud.fields] == ['x', 'y', 'z', 'rgb']
