@@ -130,6 +130,14 @@ class TrainingConfig:
         """As plain dictionaries and lists."""
         return dataclasses.asdict(self)
 
+    def provenance(self) -> dict[str, Any]:
+        """As `to_dict`, for the header of published weights: folders by their names only."""
+        values = self.to_dict()
+        for source in (values['train'], values['validation']):
+            source['path'] = Path(source['path']).name
+        values['initial_weights'] = Path(self.initial_weights).name
+        return values
+
 
 def shipped_configs() -> dict[str, Path]:
     """Name -> path of the YAML files in the package."""

@@ -242,7 +242,12 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
                 if improved:
                     self.write(
                         module,
-                        {**metadata, 'score': f'{score:.5f}', 'step': str(module.trained_steps)},
+                        {
+                            **metadata,
+                            'score': f'{score:.5f}',
+                            'step': str(module.trained_steps),
+                            'validation': json.dumps(record),
+                        },
                     )
             except OSError as error:
                 print(
@@ -345,7 +350,7 @@ def train(
     validation_frames = build_frames(config.validation, validation=True)
     total_steps = config.steps or config.epochs * max(1, len(frames) // config.batch_size)
     model = build_model(config)
-    metadata = {'git': git_revision(), 'training_config': json.dumps(config.to_dict())}
+    metadata = {'git': git_revision(), 'training_config': json.dumps(config.provenance())}
 
     module: pl.LightningModule
     training_set: Any

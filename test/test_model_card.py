@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tools/write_model_card.py: figures come from the weights they stand beside, or not at all."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from depth_sr_ros.model.config import DepthSRConfig, FusionUNetConfig
+from depth_sr_ros.model.depth_sr import DepthSR
+from depth_sr_ros.pipeline import state_digest
+
+TOOL = Path(__file__).resolve().parent.parent / 'tools' / 'write_model_card.py'
+
+
+@pytest.fixture
+def tool():
+    spec = importlib.util.spec_from_file_location('write_model_card', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def weights(tmp_path):
+    record = {'step': 3, 'ratio/x8': 0.8, 'score': 0.8}
+    config = DepthSRConfig(fusion=FusionUNetConfig(stem=2, widths=(8, 8, 8, 8)), name='tiny')
+    header = {'git': 'abc', 'score': '0.8', 'step': '3', 'validation': json.dumps(record)}
+    DepthSR(config).save(tmp_path / 'tiny', metadata=header)
+    return tmp_path / 'tiny'
+
+
+def report(digest):
+    def method(kind, rmse):
+        return {'kind': kind, 'mean': {'rmse': rmse, 'rmse_edge': 2 * rmse}}
+
+    methods = {
+        'bilinear': method('baseline', 0.06),
+        'guided filter': method('baseline', 0.05),
+        'interpolated input': method('input', 0.06),
+        'ours': method('network', 0.04),
+    }
+    return {
+        'command': 'cli.py evaluate /somewhere/rgbd_real --suite --out /else/suite',
+        'machine': 'a CPU',
+        'networks': {
+            'ours': {
+                'digest': digest, 'precision': 'float32', 'device': 'cpu (2 threads)',
+                'relative_depth': 'none',
+            }
+        },
+        'rows': [{'row': 'redwood scale=8', 'frames': ['a', 'b'], 'methods': methods}],
+        'checks': [
+            {'name': 'better', 'figure': -0.3, 'limit': -0.2, 'note': '', 'passed': True},
+            {'name': 'best', 'figure': -0.3, 'limit': -0.4, 'note': '', 'passed': False},
+        ],
+    }  # fmt: skip
+
+
+def test_figures_of_the_weights(tool, weights):
+    text = tool.figures(weights, report(state_digest(DepthSR.from_pretrained(weights))))
+    assert '50.0 (guided filter) | **40.0** (-20%)' in text
+    assert '120 -> 80' in text
+    assert '| 0.800 |' in text
+    assert '1 of 2 reached' in text
+    assert '| SHORT | best |' in text
+    assert 'depth_sr evaluate rgbd_real --suite --out suite' in text
+    assert 'somewhere' not in text
+
+
+def test_figures_of_other_weights_are_refused(tool, weights):
+    with pytest.raises(ValueError, match='other-digest'):
+        tool.figures(weights, report('other-digest'))

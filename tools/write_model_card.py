@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the figures of a model card, from the weights' own header and a run of the suite.
+
+    depth_sr evaluate DATA --suite --weights WEIGHTS --out OUT
+    .venv/bin/python tools/write_model_card.py depth_sr_ros/weights/embedded OUT/evaluation.json
+
+Refuses figures that other weights made. What stands between the markers of README.md is replaced.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from safetensors import safe_open
+
+from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR
+from depth_sr_ros.pipeline import state_digest
+
+BEGIN, END = '<!-- figures: begin -->\n', '<!-- figures: end -->\n'
+
+
+def validation_lines(header):
+    """How the weights validated when they were written."""
+    record = json.loads(header.get('validation', '{}'))
+    ratios = {key.partition('/')[2]: value for key, value in record.items() if '/' in key}
+    lines = [
+        f'Step {header["step"]} of the run, commit {header["git"]}: score **{header["score"]}** '
+        '(geometric mean over rendered validation frames and degradations of RMSE / RMSE of the '
+        'interpolated input).',
+        '',
+    ]
+    if ratios:
+        lines += [
+            '| ' + ' | '.join(ratios) + ' |',
+            '|---' * len(ratios) + '|',
+            '| ' + ' | '.join(f'{value:.3f}' for value in ratios.values()) + ' |',
+            '',
+        ]
+    return lines
+
+
+def short_command(text):
+    """The command as a user types it: folders by their names, no interpreter."""
+    words = shlex.split(text)
+    words = [Path(word).name if '/' in word else word for word in words]
+    return ' '.join(['depth_sr', *words[words.index('evaluate') :]])
+
+
+def best_baseline(methods, metric):
+    """Name and mean of the classical method with the least `metric`."""
+    return min(
+        (
+            (method['mean'][metric], name)
+            for name, method in methods.items()
+            if method['kind'] == 'baseline' and method['mean'].get(metric) is not None
+        ),
+    )[::-1]
+
+
+def row_line(row):
+    """One row of the suite, in millimetres."""
+    methods = row['methods']
+    ours = methods['ours']['mean']
+    metric = 'rmse_hole' if row['row'].startswith('mosd') else 'rmse'
+    name, best = best_baseline(methods, metric)
+    interpolated = methods['interpolated input']['mean'][metric]
+    cells = [
+        f'{row["row"]} ({len(row["frames"])})' + (', hidden pixels' if 'hole' in metric else ''),
+        f'{1e3 * interpolated:.1f}',
+        f'{1e3 * best:.1f} ({name})',
+        f'**{1e3 * ours[metric]:.1f}** ({ours[metric] / best - 1:+.0%})',
+        *(
+            f'{1e3 * methods[key]["mean"][metric]:.1f}' if key in methods else '-'
+            for key in ('ours, guide off', 'ours, good guide')
+        ),
+    ]
+    # Maps with holes are not merely resized: there the interpolated input stands for bilinear.
+    plain = methods.get('bilinear', methods['interpolated input'])['mean']
+    edge = plain.get('rmse_edge'), ours.get('rmse_edge')
+    cells.append('-' if None in edge else f'{1e3 * edge[0]:.0f} -> {1e3 * edge[1]:.0f}')
+    ause = ours.get('ause')
+    cells.append('-' if ause is None else f'{ause:.2f} ({ours["ause_constant"]:.2f})')
+    return '| ' + ' | '.join(cells) + ' |'
+
+
+def figures(weights, report):
+    """The text between the markers.
+
+    Raises:
+        ValueError: when the report is of other weights.
+    """
+    digest = state_digest(DepthSR.from_pretrained(weights))
+    measured = report['networks']['ours']
+    if measured['digest'] != digest:
+        raise ValueError(
+            f'{weights} has digest {digest}, the evaluation was made with {measured["digest"]}'
+        )
+    with safe_open(weights / WEIGHTS_FILE, 'pt') as file:
+        header = file.metadata()
+    passed = sum(check['passed'] for check in report['checks'])
+    return '\n'.join(
+        [
+            *validation_lines(header),
+            f'`{short_command(report["command"])}`, digest {digest}, {measured["precision"]} on '
+            f'{measured["device"].partition(" (")[0]}, {report["machine"]}; relative depth: '
+            f"{measured['relative_depth']}. RMSE in mm, mean over frames of each frame's; "
+            'baselines tuned on rendered scenes; edges: within 4 px of depth edges, bilinear -> '
+            'ours; AUSE: of the confidence (of a constant).',
+            '',
+            '| row (frames) | interpolated | best classical | ours | guide off | good guide, '
+            'imitated | edges | AUSE |',
+            '|---|---|---|---|---|---|---|---|',
+            *map(row_line, report['rows']),
+            '',
+            f'Goals: {passed} of {len(report["checks"])} reached.',
+            '',
+            '| | goal | figure | limit | |',
+            '|---|---|---|---|---|',
+            *(
+                f'| {"reached" if check["passed"] else "SHORT"} | {check["name"]} | '
+                f'{check["figure"]:+.3g} | {check["limit"]:+.3g} | {check["note"]} |'
+                for check in report['checks']
+            ),
+            '',
+        ]
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('weights', type=Path, help='folder of the weights and their README.md')
+    parser.add_argument('evaluation', type=Path, help='evaluation.json of the suite')
+    arguments = parser.parse_args()
+    report = json.loads(arguments.evaluation.read_text(encoding='utf-8'))
+    card = arguments.weights / 'README.md'
+    head, _, rest = card.read_text(encoding='utf-8').partition(BEGIN)
+    if not rest:
+        sys.exit(f'{card} has no line {BEGIN.strip()}')
+    try:
+        text = figures(arguments.weights, report)
+    except ValueError as error:
+        sys.exit(str(error))
+    card.write_text(head + BEGIN + text + END + rest.partition(END)[2], encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()
