@@ -7,6 +7,7 @@ be imported.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -126,27 +127,41 @@ def transform(parent, child, translation, rotation=(0, 0, 0, 1), seconds=0.0):
     return message
 
 
+@contextlib.contextmanager
+def tf2_ros_of(kind):
+    """`import tf2_ros` finds the stand-in, here and in child processes, or the real one."""
+    if kind == 'tf2_ros':
+        if not HAS_TF:
+            pytest.skip('tf2_ros is not installed')
+        yield
+        return
+    # Not by MonkeyPatch.delitem: it would bring the stand-in back at the end.
+    real = sys.modules.pop('tf2_ros', None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('PYTHONPATH', str(STAND_INS), prepend=os.pathsep)
+        patch.syspath_prepend(str(STAND_INS))
+        yield
+    sys.modules.pop('tf2_ros', None)
+    if real is not None:
+        sys.modules['tf2_ros'] = real
+
+
 @pytest.fixture(params=['stand-in', 'tf2_ros'])
-def tf(request, monkeypatch):
+def tf(request):
     """TfTransforms on a node that is not spun, with parameters that can be set, and its buffer."""
-    if request.param == 'stand-in':
-        monkeypatch.syspath_prepend(str(STAND_INS))
-        monkeypatch.delitem(sys.modules, 'tf2_ros', raising=False)
-    elif not HAS_TF:
-        pytest.skip('tf2_ros is not installed')
     import rclpy
 
-    context = rclpy.Context()
-    context.init()
-    node = rclpy.create_node('transforms', context=context)
-    values = SimpleNamespace(fixed_frame='')
-    transforms = TfTransforms(node, lambda: values)
-    yield SimpleNamespace(
-        values=values, look_up=transforms.rgb_from_depth, buffer=transforms._buffer
-    )
-    node.destroy_node()
-    context.try_shutdown()
-    monkeypatch.delitem(sys.modules, 'tf2_ros', raising=False)
+    with tf2_ros_of(request.param):
+        context = rclpy.Context()
+        context.init()
+        node = rclpy.create_node('transforms', context=context)
+        values = SimpleNamespace(fixed_frame='')
+        transforms = TfTransforms(node, lambda: values)
+        yield SimpleNamespace(
+            values=values, look_up=transforms.rgb_from_depth, buffer=transforms._buffer
+        )
+        node.destroy_node()
+        context.try_shutdown()
 
 
 def test_tf_gives_the_pose_of_depth_in_rgb(tf):
@@ -521,23 +536,15 @@ def tf_node(request, start_node, make_client, messages):
     """A node that takes the pose from TF; the client's `send_transform` publishes one."""
     name = f'tf_{request.param.replace("-", "_")}'
     client = make_client(name)
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == 'stand-in':
-            patch.setenv('PYTHONPATH', str(STAND_INS), prepend=os.pathsep)
-            patch.syspath_prepend(str(STAND_INS))
-            patch.delitem(sys.modules, 'tf2_ros', raising=False)
-            import tf2_ros
+    with tf2_ros_of(request.param):
+        import tf2_ros
 
+        if request.param == 'stand-in':
             topic = client.node.create_publisher(TransformStamped, tf2_ros.TOPIC, tf2_ros.QOS)
             client.send_transform = topic.publish
-        elif HAS_TF:
-            from tf2_ros import StaticTransformBroadcaster
-
-            client.send_transform = StaticTransformBroadcaster(client.node).sendTransform
         else:
-            pytest.skip('tf2_ros is not installed')
+            client.send_transform = tf2_ros.StaticTransformBroadcaster(client.node).sendTransform
         client.process = start(start_node, name, registration=True)
-        patch.delitem(sys.modules, 'tf2_ros', raising=False)
     client.depth_info = client.node.create_publisher(
         CameraInfo, f'{client.prefix}/depth/camera_info', 10
     )
