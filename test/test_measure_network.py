@@ -85,23 +85,38 @@ def test_every_choice_is_run_over_every_link_once(tool):
 
 
 def test_the_table_names_what_was_set_and_what_came(tool):
-    choice = {'transport': 'compressed', 'reliability': 'best_effort', 'camera': 'network'}
-    figures = {'share': 0.987, 'p50': 12.34, 'p99': None}
-    row = {
-        'heading': 'vga, 30 Mbit/s, 1% lost',
-        'choice': {**choice, 'node': 'images'},
-        'received': {'rgb': figures, 'depth': figures},
-        'mbit_per_second': 21.2,
-    }
-    lost = {**row, 'received': {}, 'mbit_per_second': 0.0}
-    lines = tool.markdown([row, lost]).splitlines()
-    assert lines[0] == '**vga, 30 Mbit/s, 1% lost**'
-    assert lines[2].count('|') == lines[3].count('|') == lines[4].count('|')
-    assert lines[4].startswith('| compressed | best effort | network / images | 99% | 12.3 ms |  |')
-    assert lines[4].endswith('| 21.2 |')
-    assert 'did not find each other' in lines[5]
-    timed = {**row, 'discovery': 'static peers', 'seconds_to_images': [0.52, None]}
-    assert '| static peers | 0.5, never |' in tool.markdown([timed])
+    def row(loss, **changes):
+        values = {
+            'camera': 'vga',
+            'link': {'mbit': 30, 'loss': loss, 'multicast': True},
+            'choice': {
+                'transport': 'compressed',
+                'reliability': 'best_effort',
+                'camera': 'network',
+                'node': 'images',
+            },
+            'received': {
+                'rgb': {'share': 0.987, 'p50': 12.34, 'p99': 50.1},
+                'depth': {'share': 0.5, 'p50': None, 'p99': None},
+            },
+            'mbit_per_second': 21.2,
+        }
+        return {**values, **changes}
+
+    lines = tool.markdown([row(0), row(5), row(30, received={})]).splitlines()
+    assert lines[0] == '**vga, 30 Mbit/s**'
+    assert lines[2] == '| choice | 0% lost | 5% lost | 30% lost |'
+    cell = '99 / 50%, 12 / 50 ms, 21 Mbit/s'
+    label = 'compressed, best effort, network / images'
+    assert lines[4] == f'| {label} | {cell} | {cell} | not connected |'
+    timed = row(0, discovery='static peers', seconds_to_images=[0.52, None])
+    timed['link']['multicast'] = False
+    lines = tool.markdown([timed]).splitlines()
+    assert lines[2:] == [
+        '| choice | 0% lost, no multicast |',
+        '|---|---|',
+        '| static peers | 0.5 s, never |',
+    ]
 
 
 def test_a_short_real_run(tool, tmp_path):
@@ -123,7 +138,8 @@ def test_a_short_real_run(tool, tmp_path):
     assert row['received']['rgb']['share'] > 0.5
     assert row['received']['rgb']['p50'] > 0
     assert row['mbit_per_second'] > 1
-    assert '| compressed | reliable | network / images |' in (tmp_path / 'network.md').read_text()
+    table = (tmp_path / 'network.md').read_text()
+    assert '| compressed, reliable, network / images | ' in table
     names = subprocess.run(['ip', 'netns', 'list'], capture_output=True, text=True, check=True)
     mine = re.findall(r'depth_sr_\w+_(\d+)', names.stdout)
     assert all(Path(f'/proc/{pid}').exists() for pid in mine), names.stdout

@@ -556,53 +556,53 @@ def wait_for(process: ChildProcess, text: str, timeout: float) -> None:
 # The report
 
 
-def _number(value: float | None, digits: int = 1) -> str:
-    return '' if value is None else f'{value:.{digits}f}'
+LEGEND = (
+    'In each cell: the share of the captured images that arrived (RGB / depth, or the output), the '
+    'latency of the first of them (median / 99th percentile), and the load of the cable.'
+)
 
 
-def markdown(rows: list[dict], node: bool = False) -> str:
-    """One table for each camera and link, the choices in the order of the runs; `node`: what was
-    counted is the output of the node."""
-    lines: list[str] = []
-    heading = None
+def markdown(rows: list[dict]) -> str:
+    """One table for each camera and rate: a line for each choice, a column for each loss, all in
+    the order of the runs."""
+    tables: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
-        if row['heading'] != heading:
-            heading = row['heading']
-            lines += ['', f'**{heading}**', '', *_table_head(row, node)]
-        lines.append(_table_row(row))
-    return '\n'.join(lines).strip() + '\n'
+        link = Link(**row['link'])
+        column = f'{link.loss:g}% lost{"" if link.multicast else ", no multicast"}'
+        lines = tables.setdefault(f'{row["camera"]}, {link.mbit:g} Mbit/s', {})
+        lines.setdefault(_label(row), {})[column] = _cell(row)
+    text = []
+    for title, lines in tables.items():
+        columns = list(dict.fromkeys(column for cells in lines.values() for column in cells))
+        text += ['', f'**{title}**', '']
+        text += [f'| choice | {" | ".join(columns)} |', f'|---{"|---" * len(columns)}|']
+        for label, cells in lines.items():
+            text.append(f'| {label} | {" | ".join(cells.get(c, "") for c in columns)} |')
+    return '\n'.join(text).strip() + '\n'
 
 
-def _table_head(row: dict, node: bool) -> list[str]:
+def _label(row: dict) -> str:
     if 'seconds_to_images' in row:
-        columns = ['discovery', 'seconds to the first images']
-    else:
-        names = ['output'] if node else ['rgb', 'depth']
-        kinds = ''.join(f' | {name}: arrived | latency p50 | p99' for name in names)
-        columns = [f'transport | reliability | profile{kinds} | Mbit/s']
-    head = f'| {" | ".join(columns)} |'
-    return [head, re.sub(r'[^|]+', '---', head)]
-
-
-def _table_row(row: dict) -> str:
-    if 'seconds_to_images' in row:
-        times = ', '.join(
-            f'{t:.1f}' if t is not None else 'never' for t in row['seconds_to_images']
-        )
-        return f'| {row["discovery"]} | {times} |'
+        return row['discovery']
     choice = row['choice']
-    profiles = [Path(choice[side]).stem for side in ('camera', 'node')]
-    profile = ' / '.join(dict.fromkeys(profiles))
-    cells = [choice['transport'], choice['reliability'].replace('_', ' '), profile]
+    profiles = dict.fromkeys(Path(choice[side]).stem for side in ('camera', 'node'))
+    reliability = choice['reliability'].replace('_', ' ')
+    return f'{choice["transport"]}, {reliability}, {" / ".join(profiles)}'
+
+
+def _cell(row: dict) -> str:
+    if 'seconds_to_images' in row:
+        times = row['seconds_to_images']
+        return ', '.join('never' if t is None else f'{t:.1f} s' for t in times)
     if not row['received']:
-        cells.append('the machines did not find each other')
-    for figures in row['received'].values():
-        cells.append(f'{100 * figures["share"]:.0f}%')
-        cells += [
-            f'{_number(figures[key])}{" ms" if figures[key] else ""}' for key in ('p50', 'p99')
-        ]
-    cells.append(_number(row['mbit_per_second']))
-    return f'| {" | ".join(cells)} |'
+        return 'not connected'
+    figures = list(row['received'].values())
+    arrived = ' / '.join(f'{100 * kind["share"]:.0f}' for kind in figures)
+    first = figures[0]
+    latency = ''
+    if first['p50'] is not None:
+        latency = f' {first["p50"]:.0f} / {first["p99"]:.0f} ms,'
+    return f'{arrived}%,{latency} {row["mbit_per_second"]:.0f} Mbit/s'
 
 
 def machine_description() -> str:
@@ -712,7 +712,7 @@ def main() -> int:
         rows[run.key] = row
         file.write_text(json.dumps({**settings, 'rows': list(rows.values())}, indent=1))
     ordered = [rows[run.key] for run in runs if run.key in rows]
-    text = f'`{settings["command"]}`, {settings["machine"]}\n\n{markdown(ordered, arguments.node)}'
+    text = f'`{settings["command"]}`, {settings["machine"]}\n\n{LEGEND}\n\n{markdown(ordered)}'
     arguments.out.with_suffix('.md').write_text(text)
     progress.end(text)
     return 0 if len(ordered) == len(runs) else 1

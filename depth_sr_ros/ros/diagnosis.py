@@ -129,7 +129,8 @@ def _no_input(images: InputSituation, situation: Situation) -> Diagnosis:
     if 'fastrtps' in situation.middleware:
         advice = (
             'large images need the same profile on the side of the camera driver: '
-            f'`{situation.profile_advice}` in its environment, then restart it'
+            f'`{situation.profile_advice}` in its environment, then restart it '
+            '(on another machine: see docs/distributed.md)'
         )
         size = shared_memory_size()
         if size is not None and size < _SMALL_SHARED_MEMORY:
