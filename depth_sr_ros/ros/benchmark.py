@@ -33,6 +33,7 @@ from depth_sr_ros.ros.benchmark_camera import GO_TOPIC
 from depth_sr_ros.ros.child_process import ChildProcess
 from depth_sr_ros.ros.demo import free_domain_id, set_demo_environment
 from depth_sr_ros.ros.diagnostics import DROP_CAUSES, STAGES
+from depth_sr_ros.ros.frame_pairing import NearestPairing
 
 OWN_STAGES = ('pair', 'decode', 'encode', 'publish', 'extras')
 """What the node does itself with a frame, beside the pipeline."""
@@ -40,6 +41,9 @@ OWN_STAGES = ('pair', 'decode', 'encode', 'publish', 'extras')
 _OUTPUT = '/sr_node/depth/image'
 _START_TIMEOUT = 120.0
 _SETTLE_SECONDS = 2.5
+# Of the node's reports, one a second: the first ones still carry the start.
+_REPORTS_OF_START, _REPORTS_OF_REST = 2, 4
+_PAIRED_MESSAGES = 100_000
 # CDR: four bytes of encapsulation, then the header's stamp.
 _STAMP = struct.Struct('<iI')
 _STAMP_OFFSET = 4
@@ -62,6 +66,7 @@ class _Consumer:
         self.stamps: Counter[int] = Counter()
         self.values: dict[str, str] = {}
         self.cpu: list[float] = []
+        self.idle: list[float] = []
         self.reports = 0
         # Deeper than a robot would have it: what is lost here must not look like the node's loss.
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -90,12 +95,16 @@ class _Consumer:
             if status.name.startswith('/sr_node:'):
                 self.values = {value.key: value.value for value in status.values}
                 self.reports += 1
+                share = float(self.values['cpu [% of a core]'])
                 if float(self.values.get('rate received rgb/image [Hz]', 0)) > 0:
-                    self.cpu.append(float(self.values['cpu [% of a core]']))
+                    self.cpu.append(share)
+                elif self.reports > _REPORTS_OF_START and 'received rgb/image' not in self.values:
+                    self.idle.append(share)
 
     def say_ready(self) -> bool:
-        """Let the camera begin once the node's publishers are known here; False when not yet."""
-        if not self.reports or not self._node.count_publishers(_OUTPUT):
+        """Let the camera begin once the node's publishers are known here and the node has been
+        seen at rest; False when not yet."""
+        if len(self.idle) < _REPORTS_OF_REST or not self._node.count_publishers(_OUTPUT):
             return False
         self._node.create_subscription(Empty, GO_TOPIC, lambda message: None, 1)
         return True
@@ -138,7 +147,8 @@ def run_ros_benchmark(
         'settings'; 'frames': counts from the camera to the consumer; 'dropped': by cause;
         'latency_ms': stage -> {'p50', 'p99'}, with 'stamp to publish' and 'stamp to consumer';
         'own_work_ms': the sum of the medians of OWN_STAGES, with 'pair' once per message;
-        'cpu_share': of one core, all threads of the node, mean over the run.
+        'cpu_share': of one core, all threads of the node, mean over the run; 'idle_cpu_share':
+        before the camera began; 'pairing_us': what `time_pairing` returns.
 
     Raises:
         BenchmarkError: a process ended early, or nothing was published.
@@ -178,12 +188,31 @@ def run_ros_benchmark(
             return {
                 'settings': {**camera, 'seconds': seconds, 'parameters': parameters or {}},
                 **_summary(sent, values, consumer),
+                'pairing_us': time_pairing(),
             }
         finally:
             player.stop()
             node.stop()
             if consumer is not None:
                 consumer.close()
+
+
+def time_pairing(messages: int = _PAIRED_MESSAGES) -> float:
+    """Processor time of `NearestPairing` per message in microseconds: RGB at 30 Hz and depth at
+    15 Hz, stamps with jitter, messages up to 10 ms late."""
+    random = np.random.default_rng(0)
+    events = []
+    for is_rgb, rate in ((True, 30), (False, 15)):
+        number = messages * rate // 45
+        stamps = 1e9 * (1 + np.arange(number) / rate) + random.normal(0, 2e6, number)
+        arrivals = stamps + random.uniform(0, 10e6, number)
+        events += [(int(a), int(s), is_rgb) for a, s in zip(arrivals, stamps, strict=True)]
+    events.sort()
+    pairing = NearestPairing(20_000_000, 100_000_000)
+    start = time.thread_time()
+    for arrival, stamp, is_rgb in events:
+        (pairing.add_rgb if is_rgb else pairing.add_depth)(stamp, None, arrival)
+    return 1e6 * (time.thread_time() - start) / len(events)
 
 
 def _wait_for_camera(
@@ -239,6 +268,7 @@ def _summary(sent: dict[str, int], values: dict[str, str], consumer: _Consumer) 
         # Each frame is two messages to pair.
         'own_work_ms': sum(latency[stage]['p50'] for stage in OWN_STAGES) + latency['pair']['p50'],
         'cpu_share': float(np.mean(consumer.cpu)) / 100 if consumer.cpu else None,
+        'idle_cpu_share': float(np.mean(consumer.idle)) / 100,
         'model': {
             key: values[key]
             for key in ('weights', 'digest', 'device', 'precision')
@@ -279,6 +309,10 @@ def table(result: dict[str, Any]) -> str:
     ]
     if result['cpu_share'] is not None:
         lines.append(f'processor: {result["cpu_share"]:.0%} of one core')
+    lines += [
+        f'at rest, before the camera began: {result["idle_cpu_share"]:.1%} of one core',
+        f'pairing: {result["pairing_us"]:.1f} us of processor time per message',
+    ]
     return '\n'.join(lines)
 
 

@@ -27,9 +27,12 @@ def test_counts_add_up_and_the_table_shows_them(tmp_path, capsys, monkeypatch):
     for stage in (*benchmark.OWN_STAGES, 'stamp to publish', 'stamp to consumer', 'own cpu'):
         latency = result['latency_ms'][stage]
         assert 0 < latency['p50'] <= latency['p99']
+    assert 0 <= result['idle_cpu_share'] < 2
+    assert 0 < result['pairing_us'] < 10_000
     printed = capsys.readouterr().out
     assert 'RGB 96x64 at 20 Hz' in printed
     assert 'own work' in printed
+    assert 'us of processor time per message' in printed
 
 
 def test_a_size_that_is_none_is_refused(capsys):
