@@ -14,7 +14,7 @@ SUBCOMMANDS = {
     'infer': ('depth_sr_ros.infer', 'dense depth for a pair of images or two folders'),
     'render': ('depth_sr_ros.data.render', 'render RGB-D scenes to train and validate on'),
     'train': ('depth_sr_ros.training.train', 'train the fusion network or the guide'),
-    'benchmark': ('depth_sr_ros.evaluation.benchmark', 'speed of the pipeline or of the node'),
+    'benchmark': ('depth_sr_ros.benchmark.command', 'speed of the pipeline or of the node'),
     'evaluate': (
         'depth_sr_ros.evaluation.evaluate',
         'accuracy beside the classical filters',

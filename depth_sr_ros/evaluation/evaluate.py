@@ -48,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument('--suite', action='store_true',
                        help='every row and check of the accuracy goals')  # fmt: skip
+    modes.add_argument(
+        '--guide-interval', type=int, nargs='+', metavar='N',
+        help="score the frames as a sequence (DATASET 'clip': the demo's) with the guide at every "
+        'N-th of them, and without it',
+    )  # fmt: skip
     modes.add_argument('--tune-baselines', action='store_true',
                        help='find the baselines\' settings on these frames')  # fmt: skip
     parser.add_argument(
@@ -88,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
         from depth_sr_ros.evaluation.suite import run_suite
 
         return run_suite(args)
+    if args.guide_interval:
+        return _evaluate_intervals(args)
     return _evaluate(args)
 
 
@@ -157,6 +164,56 @@ def _evaluate(args: argparse.Namespace) -> int:
     for path in write_pictures(args.out, comparison, networks, args.pictures):
         print(f'look at {path}')
     print(f'written: {args.out / "evaluation.md"}, {args.out / "evaluation.json"}')
+    return 0
+
+
+def _evaluate_intervals(args: argparse.Namespace) -> int:
+    import json
+
+    from tqdm import tqdm
+
+    from depth_sr_ros.data.degradation import parse_degradation
+    from depth_sr_ros.data.rgbd_folder import RGBDFolder
+    from depth_sr_ros.evaluation import guide_interval
+    from depth_sr_ros.evaluation.cases import degraded_cases
+
+    if args.guide == 'off':
+        raise ValueError('--guide is off: --guide-interval asks what a guide is worth')
+    network = load_network(args, 'ours', args.guide)
+    if args.guide == 'own' and network.pipeline.description['relative_depth'] == 'none':
+        raise ValueError(
+            'these weights do without a guide: name one by --relative-depth (embedded is the one '
+            'stored with the weights), or take --guide imitated'
+        )
+    clip = str(args.dataset) == guide_interval.CLIP
+    # The first ones: a sequence with gaps would be another question.
+    frames = guide_interval.clip_frames(args.frames) if clip else list(RGBDFolder(args.dataset))
+    frames = frames[: args.frames]
+    text = degradation_text(args)
+    cases = degraded_cases(frames, parse_degradation(text), args.seed)
+    total = len(cases) * (1 + len(args.guide_interval))
+    with tqdm(total=total, unit='frame', desc='guide interval') as bar:
+        rows = guide_interval.measure_intervals(
+            network.pipeline,
+            cases,
+            args.guide_interval,
+            imitated=args.guide == 'imitated',
+            progress=bar.update,
+        )
+    facts = {
+        'frames': f'{args.dataset.resolve().name}, {len(cases)} frames, {text}',
+        'guide': args.guide if args.guide == 'imitated' else args.relative_depth or 'own',
+        **{key: network.pipeline.description[key] for key in ('weights', 'digest')},
+    }
+    tables = ', '.join(f'{key} {value}' for key, value in facts.items())
+    tables += '\n\n' + guide_interval.markdown(rows)
+    print(tables)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / 'guide_interval.md').write_text(tables + '\n')
+    (args.out / 'guide_interval.json').write_text(
+        json.dumps({**facts, 'rows': rows}, indent=2) + '\n'
+    )
+    print(f'written: {args.out / "guide_interval.md"}, {args.out / "guide_interval.json"}')
     return 0
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -62,21 +63,38 @@ class Staging:
         if not self._pinned:
             np.copyto(out, depth.numpy())
             return confidence.numpy().copy()
+        finish = self._start_download(depth, out)
+        # From PyTorch's pool of page-locked memory: back to it when the caller lets go.
+        kept = torch.empty(confidence.shape, dtype=torch.float32, pin_memory=True)
+        kept.copy_(confidence, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+        finish()
+        done.synchronize()
+        return kept.numpy()
+
+    def download_one(self, depth: Tensor, out: np.ndarray) -> None:
+        """Write `depth` (H, W) to `out`."""
+        if self._pinned:
+            self._start_download(depth, out)()
+        else:
+            np.copyto(out, depth.numpy())
+
+    def _start_download(self, depth: Tensor, out: np.ndarray) -> Callable[[], None]:
+        """Begin to copy; what comes back waits for the end of it."""
         target = torch.from_numpy(out) if out.flags.c_contiguous else None
         if target is None or not target.is_pinned():
             target = self._download_buffer(depth)
-        # From PyTorch's pool of page-locked memory: back to it when the caller lets go.
-        kept = torch.empty(confidence.shape, dtype=torch.float32, pin_memory=True)
-        depth_done, confidence_done = torch.cuda.Event(), torch.cuda.Event()
         target.copy_(depth, non_blocking=True)
-        depth_done.record()
-        kept.copy_(confidence, non_blocking=True)
-        confidence_done.record()
-        depth_done.synchronize()
-        if target.data_ptr() != out.ctypes.data:
-            np.copyto(out, target.numpy())
-        confidence_done.synchronize()
-        return kept.numpy()
+        done = torch.cuda.Event()
+        done.record()
+
+        def finish() -> None:
+            done.synchronize()
+            if target.data_ptr() != out.ctypes.data:
+                np.copyto(out, target.numpy())
+
+        return finish
 
     def _download_buffer(self, depth: Tensor) -> Tensor:
         key = tuple(depth.shape)
