@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable, Iterator
@@ -446,13 +447,13 @@ def _prompt_depth_anything() -> Subject:
 
 
 def _rgbd_depth() -> Subject:
-    from rgbddepth import RGBDDepth
-
+    # Not a requirement: measured where somebody has installed it.
+    package = importlib.import_module('rgbddepth')
     torch.manual_seed(0)
     network = nn.ModuleDict(
         {
             'image': _Normalised(),
-            'network': RGBDDepth('vits', features=64, out_channels=[48, 96, 192, 384]),
+            'network': package.RGBDDepth('vits', features=64, out_channels=[48, 96, 192, 384]),
         }
     )
 
