@@ -35,6 +35,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from depth_sr_ros.ros.child_process import ChildProcess
@@ -453,21 +454,28 @@ def summary(received: dict, camera: dict) -> dict[str, dict[str, float | None]]:
     return result
 
 
-def measure(network: Network, run: Run, seconds: float, node: bool) -> dict:
-    """Play the camera once. Raises ValueError when a process did not do its part."""
+@contextlib.contextmanager
+def processes(run: Run) -> Iterator[tuple[Callable[..., ChildProcess], dict, dict]]:
+    """Gives start(name, machine, command, environment), and the environments of the camera's and
+    the node's processes; what was started is stopped at the end, in reverse."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        camera_environment, node_environment = environments(run, folder)
 
         def start(name, machine, command, environment):
             process = ChildProcess(name, machine.command(*command), environment, folder)
             stack.callback(process.stop)
             return process
 
+        yield start, *environments(run, folder)
+
+
+def measure(network: Network, run: Run, seconds: float, node: bool) -> dict:
+    """Play the camera once. Raises ValueError when a process did not do its part."""
+    with processes(run) as (start, camera_environment, node_environment):
         if node:
             start('node', network.node, node_command(run), node_environment)
         receiver = start('receiver', network.node, receiver_command(run, node), node_environment)
-        # Other than to the subscriber, the camera gives the node the time to start.
+        # It waits for the node to subscribe; the receiver is quicker than that.
         camera = start(
             'camera', network.camera, camera_command(run, seconds, wait=True), camera_environment
         )
@@ -505,15 +513,7 @@ def measure_discovery(network: Network, run: Run, repetitions: int) -> dict:
     """Start a subscriber several times beside a camera that plays on: the seconds until images of
     both kinds have come, None where they did not within DISCOVERY_SECONDS."""
     times: list[float | None] = []
-    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        camera_environment, node_environment = environments(run, folder)
-
-        def start(name, machine, command, environment):
-            process = ChildProcess(name, machine.command(*command), environment, folder)
-            stack.callback(process.stop)
-            return process
-
+    with processes(run) as (start, camera_environment, node_environment):
         if run.discovery == 'discovery server':
             # 42 is the number by which `fastdds discovery` of Fast DDS 3 asks it for a server.
             server = [discovery_server(), '42', '-i', '0', '-l', NODE_ADDRESS]
@@ -691,7 +691,8 @@ def main() -> int:
         progress.show(text, (len(runs) - len(left) + index) / len(runs))
         row = {
             'key': run.key,
-            'heading': f'{run.camera}, {run.link}',
+            'camera': run.camera,
+            'link': dataclasses.asdict(run.link),
             'choice': dataclasses.asdict(run.choice),
             'discovery': run.discovery,
         }
