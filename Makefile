@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # make demo    a real node over a real stream, figures and a picture in out/
 # make test    the tests          make lint    ruff and mypy
+# make performance    measure the speed and write the tables of docs/performance.md
 # make venv    only .venv         make clean
 # Each makes .venv when it is needed; PYTHON chooses the interpreter (3.10 to 3.13).
 
@@ -20,7 +21,7 @@ inputs := setup.py setup.cfg constraints.txt tools/make_venv.py
 installed := .venv/$(kind).stamp
 installed_dev := .venv/$(kind)-dev.stamp
 
-.PHONY: venv demo test lint clean
+.PHONY: venv demo test lint performance clean
 
 venv: $(installed)
 
@@ -34,6 +35,11 @@ lint: $(installed_dev)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/python -m mypy
+
+performance: $(installed)
+	mkdir -p out
+	.venv/bin/depth_sr benchmark --resume --json out/benchmark.json
+	.venv/bin/python tools/write_performance_tables.py out/benchmark.json
 
 clean:
 	rm -rf .venv out build install log dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

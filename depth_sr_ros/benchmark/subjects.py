@@ -348,6 +348,7 @@ def _comparator(
         own = copy.deepcopy(network).eval().to(device, dtype)
         if device.type == 'cuda':
             own.to(memory_format=torch.channels_last)
+            torch.cuda.synchronize(device)
 
         def frame(rgb: Tensor, depth: Tensor) -> Tensor:
             image = rgb.permute(2, 0, 1)[None].float() / 255.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ class Staging:
     def __init__(self, device: torch.device):
         self._device = device
         self._pinned = device.type == 'cuda'
-        self._uploads: OrderedDict[tuple, tuple[Tensor, Tensor]] = OrderedDict()
+        self._uploads: OrderedDict[tuple, tuple[Tensor, Tensor, Any]] = OrderedDict()
         self._downloads: OrderedDict[tuple, Tensor] = OrderedDict()
 
     def upload(self, name: str, array: np.ndarray) -> Tensor:
@@ -47,12 +48,17 @@ class Staging:
             self._uploads[key] = (
                 torch.empty(array.shape, dtype=dtype, pin_memory=True),
                 torch.empty(array.shape, dtype=dtype, device=self._device),
+                torch.cuda.Event(),
             )
             _shorten(self._uploads)
         self._uploads.move_to_end(key)
-        host, device = self._uploads[key]
+        host, device, copied = self._uploads[key]
+        # The copy of the array before may still read from there.
+        copied.synchronize()
         np.copyto(host.numpy(), array)
-        return device.copy_(host, non_blocking=True)
+        device.copy_(host, non_blocking=True)
+        copied.record()
+        return device
 
     def download(self, depth: Tensor, confidence: Tensor, out: np.ndarray) -> np.ndarray:
         """Write `depth` (H, W) to `out` and return `confidence` (H, W) as an array to keep.

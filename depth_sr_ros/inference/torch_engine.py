@@ -115,6 +115,9 @@ class TorchEngine:
         if self._compiled:
             self._network = torch.compile(model, dynamic=False)
             self._estimator = None if guide is None else torch.compile(guide, dynamic=False)
+        if cuda:
+            # Parameters were made on the default stream, for which ours does not wait.
+            torch.cuda.synchronize(device)
         self._staging = Staging(device)
         self._guide_calls = GraphCache(self._estimate, recorder)
         self._fusion_calls = GraphCache(self._fuse, recorder)
