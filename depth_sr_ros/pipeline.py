@@ -259,7 +259,7 @@ class DepthSRPipeline:
         depth: np.ndarray,
         *,
         out: np.ndarray | None = None,
-        relative: Any = None,
+        relative: np.ndarray | None = None,
     ) -> DepthSRResult:
         """Dense metric depth for one pair of images that cover the same field of view.
 
@@ -270,7 +270,7 @@ class DepthSRPipeline:
                 (u + .5) W / w - .5.
             out: float32 (H, W) to write the depth to; None allocates one.
             relative: float32 (g, k) relative inverse depth over the same view, of any size and
-                scale, to use in the place of the guide's; or what `relative_depth` returned.
+                scale, to use in the place of the guide's.
 
         Returns:
             See DepthSRResult; `result.depth` is `out` where that was given.
@@ -300,8 +300,8 @@ class DepthSRPipeline:
         confidence = self._engine.run(rgb, depth, out, relative)
         return DepthSRResult(out, confidence)
 
-    def relative_depth(self, rgb: np.ndarray) -> Any:
-        """What the guide makes of `rgb`, for use in several calls; None without a guide."""
+    def relative_depth(self, rgb: np.ndarray) -> np.ndarray | None:
+        """What the guide makes of `rgb`: float32 (g, k), nearer is larger; None without one."""
         return self._engine.relative_depth(check_rgb(rgb))
 
     def stream(self, *, guide_interval: int = 1) -> DepthSRStream:

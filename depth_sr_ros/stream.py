@@ -12,22 +12,67 @@ if TYPE_CHECKING:
     from depth_sr_ros.pipeline import DepthSRPipeline, DepthSRResult
 
 LONGEST_GUIDE_INTERVAL = 100
+# Pixels of the short side at which motion is looked for.
+_FLOW_SIZE = 240
+
+
+class _Flow:
+    """Moves a map from one picture of a scene to another."""
+
+    def __init__(self) -> None:
+        try:
+            import cv2
+        except ImportError as error:
+            raise ImportError(
+                'guide_interval above 1 follows what moves by OpenCV, which is not installed: '
+                "pip install 'depth_sr_ros[opencv]', or set guide_interval to 1"
+            ) from error
+        self._cv2 = cv2
+        self._search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+
+    def reduced(self, rgb: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) -> grey uint8, its short side _FLOW_SIZE."""
+        height, width = rgb.shape[:2]
+        scale = _FLOW_SIZE / min(height, width)
+        size = round(width * scale), round(height * scale)
+        # First made smaller: a camera's picture is large.
+        small = self._cv2.resize(
+            np.ascontiguousarray(rgb), size, interpolation=self._cv2.INTER_AREA
+        )
+        return self._cv2.cvtColor(small, self._cv2.COLOR_RGB2GRAY)
+
+    def follow(self, values: np.ndarray, before: np.ndarray, now: np.ndarray) -> np.ndarray:
+        """float32 (g, k) that belongs to the reduced picture `before` -> to the picture `now`."""
+        flow = self._search.calc(now, before, None)
+        rows, columns = values.shape
+        scale = np.array([columns / now.shape[1], rows / now.shape[0]], np.float32)
+        flow = self._cv2.resize(flow, (columns, rows)) * scale
+        x, y = np.meshgrid(np.arange(columns, dtype=np.float32), np.arange(rows, dtype=np.float32))
+        return self._cv2.remap(
+            values,
+            x + flow[..., 0],
+            y + flow[..., 1],
+            self._cv2.INTER_LINEAR,
+            borderMode=self._cv2.BORDER_REPLICATE,
+        )
 
 
 class DepthSRStream:
     """Called like the pipeline, with the frames of one camera in their order.
 
     With a `guide_interval` of N, Depth Anything sees every N-th frame and its answer serves for
-    that one and the N - 1 after it: the scene has moved on by then, which costs accuracy where
-    it moves and saves most of the time where the guide is what is slow (docs/performance.md has
-    both, measured). It sees a frame out of turn when the image's size changes and after `reset`.
+    that one and the N - 1 after it, moved along by optical flow (DIS: Kroeger et al., ECCV 2016;
+    2 ms on one core). That costs accuracy where the scene moves and saves most of the time where
+    the guide is what is slow: docs/performance.md has both, measured. It sees a frame out of turn
+    when the image's size changes and after `reset`.
 
     Args:
         pipeline: it may serve several streams.
-        guide_interval: 1 (the guide sees every frame) to 100.
+        guide_interval: 1 (the guide sees every frame) to 100; more than 1 needs OpenCV.
 
     Raises:
         ValueError: for another interval.
+        ImportError: without OpenCV, where it is needed.
     """
 
     def __init__(self, pipeline: DepthSRPipeline, guide_interval: int = 1):
@@ -37,7 +82,9 @@ class DepthSRStream:
             )
         self.pipeline = pipeline
         self.guide_interval = guide_interval
-        self._relative: Any = None
+        self._flow = None if guide_interval == 1 else _Flow()
+        self._relative: np.ndarray | None = None
+        self._seen = np.empty(0, np.uint8)
         self._size: tuple[int, ...] = ()
         self._served = 0
 
@@ -45,14 +92,22 @@ class DepthSRStream:
         self, rgb: np.ndarray, depth: np.ndarray, *, out: np.ndarray | None = None
     ) -> DepthSRResult:
         """As `DepthSRPipeline.__call__`."""
-        if self.guide_interval == 1:
-            return self.pipeline(rgb, depth, out=out)
-        if self._served >= self.guide_interval or np.shape(rgb)[:2] != self._size:
+        usable = isinstance(rgb, np.ndarray) and rgb.ndim == 3 and rgb.dtype == np.uint8
+        if self._flow is None or not usable:
+            return self.pipeline(rgb, depth, out=out)  # or it says what is wrong
+        if self._served >= self.guide_interval or rgb.shape[:2] != self._size:
             self.reset()
         if self._served == 0:
             self._relative = self.pipeline.relative_depth(rgb)
             self._size = rgb.shape[:2]
-        result = self.pipeline(rgb, depth, out=out, relative=self._relative)
+        relative = self._relative
+        if relative is not None:
+            seen = self._flow.reduced(rgb)
+            if self._served == 0:
+                self._seen = seen
+            else:
+                relative = self._flow.follow(relative, self._seen, seen)
+        result = self.pipeline(rgb, depth, out=out, relative=relative)
         # A frame that was refused has not been served.
         self._served += 1
         return result

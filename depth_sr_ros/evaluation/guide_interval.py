@@ -14,7 +14,8 @@ from depth_sr_ros.data.imitated_guide import imitate_guide
 from depth_sr_ros.evaluation.cases import Case
 from depth_sr_ros.evaluation.metrics import near_depth_edges, rmse
 from depth_sr_ros.evaluation.network import IMITATED_QUALITY
-from depth_sr_ros.pipeline import DepthSRPipeline
+from depth_sr_ros.pipeline import DepthSRPipeline, DepthSRResult
+from depth_sr_ros.stream import DepthSRStream
 
 # In the place of a data set's folder: the demo's clip, one way.
 CLIP = 'clip'
@@ -32,6 +33,30 @@ def clip_frames(limit: int | None = None) -> list[RGBDFrame]:
     ]
 
 
+class _ImitatedGuide:
+    """A pipeline whose guide is made from the truth of the frame that is set."""
+
+    def __init__(self, pipeline: DepthSRPipeline):
+        self._pipeline = pipeline
+        self.truth = np.empty(0, np.float32)
+
+    def relative_depth(self, rgb: np.ndarray) -> np.ndarray:
+        # One seed: networks keep their faults from frame to frame.
+        return imitate_guide(self.truth, np.random.default_rng(0), IMITATED_QUALITY)
+
+    def __call__(
+        self,
+        rgb: np.ndarray,
+        depth: np.ndarray,
+        *,
+        out: np.ndarray | None = None,
+        relative: np.ndarray | None = None,
+    ) -> DepthSRResult:
+        if relative is None:
+            relative = self.relative_depth(rgb)
+        return self._pipeline(rgb, depth, out=out, relative=relative)
+
+
 def measure_intervals(
     pipeline: DepthSRPipeline,
     cases: Sequence[Case],
@@ -46,27 +71,26 @@ def measure_intervals(
         pipeline: with a guide, unless `imitated`.
         cases: frames of one camera in their order.
         intervals: the guide sees every so many frames.
-        imitated: the guide is made from the truth of the frame that it sees (seeded by its name),
-            as a large Depth Anything might give it: what holding a good guide costs.
+        imitated: the guide is made from the truth of the frame that it sees, as a large Depth
+            Anything might give it: what holding a good guide costs.
 
     Returns:
         A row for each: 'interval' (None = no guide), and the means over frames of 'rmse' and
         'rmse_edge', metres.
     """
+    imitation = _ImitatedGuide(pipeline)
+    nothing = np.zeros((2, 2), np.float32)  # constant: says nothing, as no guide does
     rows = []
     for interval in (None, *intervals):
-        stream = None if interval is None or imitated else pipeline.stream(guide_interval=interval)
+        guided: Any = imitation if imitated else pipeline
+        stream = DepthSRStream(guided, 1 if interval is None else interval)
         scores = []
-        relative = np.zeros((2, 2), np.float32)  # constant: says nothing, as no guide does
-        for index, case in enumerate(cases):
-            if stream is not None:
-                result = stream(case.rgb, case.depth)
+        for case in cases:
+            imitation.truth = case.truth
+            if interval is None:
+                result = pipeline(case.rgb, case.depth, relative=nothing)
             else:
-                if interval is not None and index % interval == 0:
-                    # One seed: networks keep their faults from frame to frame.
-                    rng = np.random.default_rng(0)
-                    relative = imitate_guide(case.truth, rng, IMITATED_QUALITY)
-                result = pipeline(case.rgb, case.depth, relative=relative)
+                result = stream(case.rgb, case.depth)
             near = near_depth_edges(case.truth)
             scores.append((rmse(result.depth, case.truth), rmse(result.depth, case.truth, near)))
             progress()

@@ -25,7 +25,11 @@ class Engine(Protocol):
         """What a log should say of it: at least 'device' and 'precision'."""
 
     def run(
-        self, rgb: np.ndarray, depth: np.ndarray, out: np.ndarray, relative: Any = None
+        self,
+        rgb: np.ndarray,
+        depth: np.ndarray,
+        out: np.ndarray,
+        relative: np.ndarray | None = None,
     ) -> np.ndarray:
         """Write the dense depth to `out` and return the confidence.
 
@@ -34,17 +38,18 @@ class Engine(Protocol):
             depth: float32 (h, w), metres; 0, negative, NaN and infinite are no measurement, at
                 least one pixel is one. May be read-only or not contiguous.
             out: float32 (H, W), metres.
-            relative: relative inverse depth in the place of the guide's: what
-                `relative_depth` returned, or float32 (g, k) of any size over the same view.
+            relative: relative inverse depth in the place of the guide's: float32 (g, k) of any
+                size over the same view.
 
         Returns:
             float32 (H, W) in [0, 1], see `DepthSRResult.confidence`; the caller's to keep.
         """
 
-    def relative_depth(self, rgb: np.ndarray) -> Any:
+    def relative_depth(self, rgb: np.ndarray) -> np.ndarray | None:
         """Ask the guide only, to use its answer for several frames (see `run`).
 
-        It stays where the engine computes, as whatever it computes with; None without a guide.
+        Returns:
+            float32 (g, k) relative inverse depth; None without a guide.
         """
 
     def warm_up(self, rgb_size: tuple[int, int], depth_size: tuple[int, int]) -> None:

@@ -24,7 +24,11 @@ class InterpolationEngine:
         }
 
     def run(
-        self, rgb: np.ndarray, depth: np.ndarray, out: np.ndarray, relative: Any = None
+        self,
+        rgb: np.ndarray,
+        depth: np.ndarray,
+        out: np.ndarray,
+        relative: np.ndarray | None = None,
     ) -> np.ndarray:
         self.mark('start')
         with torch.inference_mode():
@@ -37,7 +41,7 @@ class InterpolationEngine:
         self.mark('fusion')
         return confidence[0, 0].numpy()
 
-    def relative_depth(self, rgb: np.ndarray) -> Any:
+    def relative_depth(self, rgb: np.ndarray) -> np.ndarray | None:
         return None
 
     def warm_up(self, rgb_size: tuple[int, int], depth_size: tuple[int, int]) -> None:

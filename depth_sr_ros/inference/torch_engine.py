@@ -140,19 +140,24 @@ class TorchEngine:
         return described
 
     def run(
-        self, rgb: np.ndarray, depth: np.ndarray, out: np.ndarray, relative: Any = None
+        self,
+        rgb: np.ndarray,
+        depth: np.ndarray,
+        out: np.ndarray,
+        relative: np.ndarray | None = None,
     ) -> np.ndarray:
         return self._within_memory(
             rgb.shape[:2], lambda mode: self._run(mode, rgb, depth, out, relative)
         )
 
-    def relative_depth(self, rgb: np.ndarray) -> Tensor | None:
+    def relative_depth(self, rgb: np.ndarray) -> np.ndarray | None:
         if self._guide is None:
             return None
 
-        def estimate(mode: _Mode) -> Tensor | None:
+        def estimate(mode: _Mode) -> np.ndarray | None:
             found = self._guide_of(mode, self._staging.upload('rgb', rgb), prepare=False)
-            return None if found is None else found.clone()
+            # What a graph writes to is overwritten by its next run.
+            return None if found is None else found[0, 0].float().cpu().numpy().copy()
 
         return self._within_memory(rgb.shape[:2], estimate)
 
@@ -244,21 +249,22 @@ class TorchEngine:
         rgb: np.ndarray,
         depth: np.ndarray,
         out: np.ndarray,
-        relative: Any,
+        relative: np.ndarray | None,
         prepare: bool = False,
     ) -> np.ndarray:
         mark = self.mark
         mark('start')
         image = self._staging.upload('rgb', rgb)
         measured = self._staging.upload('depth', depth)
-        if isinstance(relative, np.ndarray):
-            relative = self._staging.upload('relative', relative)[None, None]
+        guide = None
+        if relative is not None:
+            guide = self._staging.upload('relative', relative)[None, None]
         mark('upload')
-        if relative is None:
-            relative = self._guide_of(mode, image, prepare)
+        if guide is None:
+            guide = self._guide_of(mode, image, prepare)
             mark('guide')
         dense, confidence = self._call(
-            self._fusion_calls, mode, mode.halved, (image, measured, relative), prepare
+            self._fusion_calls, mode, mode.halved, (image, measured, guide), prepare
         )
         mark('fusion')
         confidence_array = self._staging.download(dense, confidence, out)

@@ -71,9 +71,9 @@ class NodeParameters:
     )
     guide_interval: int = _parameter(
         1,
-        'The relative-depth network sees every so many frames, and its answer serves until the '
-        'next: faster, and less accurate where the scene moves. 1 = every frame. Without a '
-        'relative-depth network it means nothing.',
+        'The relative-depth network sees every so many frames, and its answer, moved along by '
+        'optical flow, serves until the next: faster, and less accurate where the scene moves. '
+        '1 = every frame. Without a relative-depth network it means nothing.',
         minimum=1,
         maximum=100,
         read_only=True,
