@@ -72,11 +72,15 @@ PROFILES: dict[str, dict[str, str]] = {
 # datagrams of which a fragment is missing, and let more of them wait.
 SYSCTLS = {'ipfrag': {'net.ipv4.ipfrag_time': 3, 'net.ipv4.ipfrag_high_thresh': 134217728}}
 DISCOVERIES = ('multicast', 'static peers', 'initial peers', 'discovery server')
-INITIAL_PEERS = """<?xml version="1.0" encoding="UTF-8"?>
-<profiles><participant profile_name="peers" is_default_profile="true"><rtps><builtin>
-<initialPeersList><locator><udpv4><address>{}</address></udpv4></locator></initialPeersList>
-</builtin></rtps></participant></profiles>
-"""
+# Put into the profile's <rtps>, because there is one file of profiles.
+INITIAL_PEERS = (
+    '<builtin><initialPeersList><locator><udpv4><address>{}</address></udpv4></locator>'
+    '</initialPeersList></builtin>'
+)
+NO_PROFILE = (
+    '<profiles><participant profile_name="peers" is_default_profile="true"><rtps>'
+    '</rtps></participant></profiles>'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -349,7 +353,10 @@ def environments(run: Run, folder: Path) -> tuple[dict[str, str], dict[str, str]
             environment['ROS_DISCOVERY_SERVER'] = f'{NODE_ADDRESS}:{DISCOVERY_PORT}'
         elif run.discovery == 'initial peers':
             path = folder / f'peers_{other}.xml'
-            path.write_text(INITIAL_PEERS.format(other))
+            named = environment.get(VARIABLE)
+            profile_text = Path(named).read_text() if named else NO_PROFILE
+            peers = INITIAL_PEERS.format(other)
+            path.write_text(profile_text.replace('</rtps>', f'{peers}</rtps>'))
             environment[VARIABLE] = str(path)
         result.append(environment)
     return result[0], result[1]
@@ -526,7 +533,9 @@ def measure_discovery(network: Network, run: Run, repetitions: int) -> dict:
                     [*map(str, libraries), os.environ.get('LD_LIBRARY_PATH', '')]
                 ),
             }
-            wait_for(start('server', network.node, server, environment), 'running', START_SECONDS)
+            wait_for(
+                start('server', network.node, server, environment), 'Running on', START_SECONDS
+            )
         camera = start(
             'camera', network.camera, camera_command(run, 0.0, wait=False), camera_environment
         )
