@@ -62,6 +62,7 @@ def load_pipeline(parameters: NodeParameters) -> Any:
         relative_depth=parameters.relative_depth or None,
         device=parameters.device,
         precision=parameters.precision,
+        execution=parameters.execution,
     )
     pipeline.warm_up(rgb_size=parameters.warm_up_rgb_size, depth_size=parameters.warm_up_depth_size)
     return pipeline.stream(guide_interval=parameters.guide_interval)

@@ -69,6 +69,14 @@ class NodeParameters:
         "Arithmetic of convolutions and attention: 'auto', 'float32', 'bfloat16' or 'float16'.",
         read_only=True,
     )
+    execution: str = _parameter(
+        'auto',
+        "How PyTorch runs the networks: 'auto' (CUDA graphs on a GPU), 'eager' (without: slower, "
+        "and the way out when a driver does not like graphs), 'graph' or 'compile' (torch.compile: "
+        'minutes at the first frame of each size).',
+        choices=('auto', 'eager', 'graph', 'compile'),
+        read_only=True,
+    )
     guide_interval: int = _parameter(
         1,
         'The relative-depth network sees every so many frames, and its answer, moved along by '
