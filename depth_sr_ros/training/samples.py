@@ -72,12 +72,14 @@ class StepSampler(Sampler[int]):
 
     def __init__(self, start: int, total: int, rank: int = 0, world: int = 1):
         self.indices = range(start + rank, total, world)
+        self._whole = len(range(rank, total, world))
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)
 
     def __len__(self) -> int:
-        return len(self.indices)
+        """Of the whole run: Lightning compares it with the steps made before, too."""
+        return self._whole
 
 
 def to_image_tensor(rgb: np.ndarray) -> Tensor:
