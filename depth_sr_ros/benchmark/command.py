@@ -308,7 +308,11 @@ class Benchmark:
         from depth_sr_ros.benchmark.timing import time_in_turns, warm_up
 
         cuda = self.device.type == 'cuda'
-        variant = Variant('float16', 'graph') if cuda else REFERENCE
+        variant = Variant('float16', 'graph')
+        if not cuda:
+            # What a CPU runs by default.
+            others = [other for other in self.variants if other.backend != 'torch']
+            variant = others[0] if others else REFERENCE
         wanted = ('embedded', 'seed') if cuda else ('embedded',)
         sizes = [parse_size(text) for text in SCALING_SIZES]
         if self.args.quick:

@@ -293,8 +293,7 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
 
         def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
             # Batches are counted anew in a resumed run.
-            *arguments, _batch_index = arguments
-            super().on_train_batch_end(trainer, *arguments, trainer.global_step - 1)
+            super().on_train_batch_end(trainer, *arguments[:-1], trainer.global_step - 1)
 
     callbacks: list[pl.Callback] = [
         AveragedWeights(),
