@@ -12,6 +12,7 @@ from collections.abc import Sequence
 SUBCOMMANDS = {
     'info': ('depth_sr_ros.model.info', 'layers, shapes and parameter counts of a model'),
     'infer': ('depth_sr_ros.infer', 'dense depth for a pair of images or two folders'),
+    'export': ('depth_sr_ros.export', 'the whole model in one ONNX file, checked'),
     'render': ('depth_sr_ros.data.render', 'render RGB-D scenes to train and validate on'),
     'train': ('depth_sr_ros.training.train', 'train the fusion network or the guide'),
     'benchmark': ('depth_sr_ros.benchmark.command', 'speed of the pipeline or of the node'),
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'depth_sr {parsed.subcommand}: {error}', file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
+        if 'pip install' in str(error):
+            print(f'depth_sr {parsed.subcommand}: {error}', file=sys.stderr)
+            return 2
         print(
             f'depth_sr {parsed.subcommand} needs {error.name}, which is not installed: '
             "pip install 'depth_sr_ros[train]' brings what training and evaluation need",

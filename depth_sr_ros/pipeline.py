@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -15,6 +17,8 @@ import torch
 
 from depth_sr_ros.inference.engine import Engine
 from depth_sr_ros.inference.interpolation_engine import InterpolationEngine
+from depth_sr_ros.inference.onnx_engine import OnnxEngine
+from depth_sr_ros.inference.onnx_file_engine import OnnxFileEngine
 from depth_sr_ros.inference.torch_engine import TorchEngine
 from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR
 from depth_sr_ros.model.relative_depth import RelativeDepth
@@ -26,12 +30,14 @@ SMALLEST_DEPTH = 8
 ASPECT_TOLERANCE = 0.02
 DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
 PRECISIONS = ('auto', 'float32', 'bfloat16', 'float16')
+BACKENDS = ('auto', 'torch', 'onnxruntime')
 # No network at all: the pipeline returns the interpolated input.
 INTERPOLATION = 'interpolation'
 DEFAULT_WEIGHTS = 'embedded'
 # The guide that the weights hold, also where they do without it by default.
 STORED_GUIDE = 'embedded'
 
+LOG = logging.getLogger(__name__)
 _DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
@@ -165,6 +171,40 @@ def has_measurement(depth: np.ndarray) -> bool:
     return False
 
 
+def load_model(
+    name_or_path: str | Path | None, relative_depth: str | None
+) -> tuple[DepthSR, RelativeDepth | None, dict[str, str]]:
+    """Weights, the guide to use with them, and their names: see DepthSRPipeline.from_pretrained.
+
+    Returns:
+        The model, the guide or None, and 'weights', 'digest' and 'relative_depth' for logs.
+    """
+    weights = resolve_weights(name_or_path)
+    model = DepthSR.from_pretrained(weights)
+    digest = state_digest(model)
+    name = model.config.name
+    stored = model.config.relative_depth
+    guide = None
+    guide_name = 'none'
+    if relative_depth == STORED_GUIDE and stored is None:
+        raise ValueError(
+            f'relative_depth is {relative_depth!r}, but the weights {name!r} hold no guide'
+        )
+    if relative_depth in (None, '', STORED_GUIDE):
+        if stored is not None and (stored.enabled or relative_depth == STORED_GUIDE):
+            guide = model.relative_depth
+            guide_name = STORED_GUIDE
+    elif relative_depth != 'off':
+        guide = RelativeDepth.from_pretrained(relative_depth)
+        guide_name = relative_depth
+    names = {
+        'weights': weights if name == 'custom' else name,
+        'digest': digest,
+        'relative_depth': guide_name,
+    }
+    return model, guide, names
+
+
 class DepthSRPipeline:
     """RGB and sparse or low-resolution depth to dense metric depth; stateless.
 
@@ -177,8 +217,8 @@ class DepthSRPipeline:
 
     @property
     def description(self) -> dict[str, Any]:
-        """Weights, digest, guide, device and precision, for logs and reports."""
-        return {**self._description, **self._engine.description}
+        """Backend, weights, digest, guide, device and precision, for logs and reports."""
+        return {'backend': 'torch', **self._description, **self._engine.description}
 
     @property
     def mark(self) -> Callable[[str], None]:
@@ -198,13 +238,15 @@ class DepthSRPipeline:
         device: str = 'auto',
         precision: str = 'auto',
         execution: str = 'auto',
+        backend: str = 'auto',
     ) -> DepthSRPipeline:
         """Load weights.
 
         Args:
             name_or_path: None or '' for the embedded default (no network access); the name of
                 other shipped weights; a folder or a Hugging Face id (safetensors only);
-                'interpolation' for no network at all: the interpolated input comes back.
+                'interpolation' for no network at all: the interpolated input comes back;
+                or a file that `depth_sr export` wrote (NAME.onnx).
             relative_depth: 'embedded' for the guide stored with the weights, 'off' for none, a
                 folder or Hugging Face id of any Depth Anything checkpoint; None or '' for the
                 stored one where the weights validate better with it than without, else none.
@@ -213,45 +255,79 @@ class DepthSRPipeline:
             execution: 'eager', 'graph' (CUDA graphs), 'compile' (torch.compile: minutes at the
                 first frame of each size, and a compiler is needed), or 'auto': CUDA graphs on a
                 GPU, else eager.
+            backend: 'torch', 'onnxruntime' (also for CUDA and TensorRT, where the installed one
+                has them), or 'auto': PyTorch on a GPU; on a CPU ONNX Runtime where it is
+                installed, else PyTorch.
 
         Raises:
             FileNotFoundError, OSError: when there are no such weights.
+            ModuleNotFoundError: when the package of the backend is not installed.
             ValueError: when they are of another version or damaged, or an argument is not allowed.
         """
-        torch_device = resolve_device(device)
+        if backend not in BACKENDS:
+            raise ValueError(f'backend is {backend!r}: allowed are {", ".join(BACKENDS)}')
+        if str(name_or_path).endswith('.onnx'):
+            return cls._from_onnx_file(
+                Path(str(name_or_path)), relative_depth, device, (precision, execution), backend
+            )
+        # ONNX Runtime has devices of its own; what it cannot run is run on the CPU.
+        torch_device = resolve_device('cpu' if backend == 'onnxruntime' else device)
         dtype = resolve_precision(precision, torch_device)
+        plain = dtype == torch.float32 and execution == 'auto'
+        if backend == 'onnxruntime' and not plain:
+            raise ValueError(
+                f"precision is {precision!r} and execution is {execution!r}: backend 'onnxruntime' "
+                "computes in float32, leave both at 'auto'"
+            )
+        if backend == 'auto' and plain and torch_device.type == 'cpu':
+            backend = _cpu_backend(name_or_path)
+            device = 'cpu'
         engine: Engine
-        guide = None
-        guide_name = 'none'
         if name_or_path == INTERPOLATION:
-            weights, digest, name = INTERPOLATION, 'none', INTERPOLATION
+            description = {'weights': INTERPOLATION, 'digest': 'none', 'relative_depth': 'none'}
             engine = InterpolationEngine()
         else:
-            weights = resolve_weights(name_or_path)
-            model = DepthSR.from_pretrained(weights)
-            digest = state_digest(model)
-            name = model.config.name
-            stored = model.config.relative_depth
-            if relative_depth == STORED_GUIDE and stored is None:
-                raise ValueError(
-                    f'relative_depth is {relative_depth!r}, but the weights {name!r} hold no guide'
-                )
-            if relative_depth in (None, '', STORED_GUIDE):
-                if stored is not None and (stored.enabled or relative_depth == STORED_GUIDE):
-                    guide = model.relative_depth
-                    guide_name = STORED_GUIDE
-            elif relative_depth != 'off':
-                guide = RelativeDepth.from_pretrained(relative_depth)
-                guide_name = relative_depth
+            model, guide, description = load_model(name_or_path, relative_depth)
             engine = TorchEngine(
                 model, guide=guide, device=torch_device, dtype=dtype, execution=execution
             )
-        description = {
-            'weights': weights if name == 'custom' or weights == INTERPOLATION else name,
-            'digest': digest,
-            'relative_depth': guide_name,
-        }
+            if backend == 'onnxruntime':
+                engine = OnnxEngine(
+                    model,
+                    guide=guide,
+                    eager=engine,
+                    device=device,
+                    threads=torch.get_num_threads(),
+                    digest=f'{state_digest(model)} {"" if guide is None else state_digest(guide)}',
+                )
         return cls(engine, description)
+
+    @classmethod
+    def _from_onnx_file(
+        cls,
+        path: Path,
+        relative_depth: str | None,
+        device: str,
+        settings: tuple[str, str],
+        backend: str,
+    ) -> DepthSRPipeline:
+        if backend == 'torch':
+            raise ValueError(f"backend is 'torch', but {path.name} is for backend 'onnxruntime'")
+        if relative_depth not in (None, '') or settings != ('auto', 'auto'):
+            raise ValueError(
+                f'relative_depth is {relative_depth!r}, precision {settings[0]!r} and execution '
+                f'{settings[1]!r}: in {path.name} they are fixed, leave them at their defaults'
+            )
+        if device not in ('auto', 'cpu') and not device.startswith('cuda'):
+            raise ValueError(f'device is {device!r}: allowed are {", ".join(DEVICES)}')
+        engine = OnnxFileEngine(path, device, torch.get_num_threads())
+        names = ('weights', 'digest', 'relative_depth')
+        return cls(engine, {name: engine.metadata[name] for name in names})
+
+    @property
+    def fixed_sizes(self) -> tuple | None:
+        """((W, H), (w, h), ...), the only sizes that are taken; None where every size is."""
+        return getattr(self._engine, 'fixed_sizes', None)
 
     def __call__(
         self,
@@ -326,6 +402,19 @@ class DepthSRPipeline:
     def close(self) -> None:
         """Free the model and its memory; the pipeline cannot be called afterwards."""
         self._engine.close()
+
+
+def _cpu_backend(name_or_path: Any) -> str:
+    """The faster one of those that are installed; docs/performance.md has the measurements."""
+    missing = [name for name in ('onnx', 'onnxruntime') if not importlib.util.find_spec(name)]
+    if not missing or name_or_path == INTERPOLATION:
+        return 'onnxruntime'
+    LOG.warning(
+        '%s not installed: PyTorch computes, at about half the speed; pip install '
+        "'depth_sr_ros[export]' brings what is missing",
+        ' and '.join(missing),
+    )
+    return 'torch'
 
 
 def state_digest(model: torch.nn.Module) -> str:

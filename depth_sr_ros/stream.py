@@ -122,6 +122,11 @@ class DepthSRStream:
         return {**self.pipeline.description, 'guide_interval': self.guide_interval}
 
     @property
+    def fixed_sizes(self) -> tuple | None:
+        """As the pipeline's."""
+        return self.pipeline.fixed_sizes
+
+    @property
     def mark(self) -> Callable[[str], None]:
         """As the pipeline's."""
         return self.pipeline.mark

@@ -31,10 +31,11 @@ TOPICS = {
 
 # Parameters that have an argument of their own; '' leaves what params_file says.
 PARAMETERS = {
-    'weights': "'' = params_file; 'interpolation' = no network; a folder or Hugging Face id",
+    'weights': "'' = params_file; 'interpolation' = no network; a folder, hub id or NAME.onnx",
     'relative_depth': "'' = params_file; 'off', or a Depth Anything checkpoint: folder or id",
     'device': "'' = params_file; 'auto', 'cpu', 'cuda' or 'cuda:N'",
     'guide_interval': "'' = params_file; relative depth is computed for every so many frames",
+    'backend': "'' = params_file; 'auto', 'torch' or 'onnxruntime'",
     'rgb_transport': "'' = params_file; 'raw' or 'compressed' (then TOPIC/compressed is read)",
     'depth_transport': "'' = params_file; 'raw', 'compressedDepth', 'compressed' or 'points'",
     'input_reliability': "'' = params_file; 'best_effort', or 'reliable' across a network",

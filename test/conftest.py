@@ -11,6 +11,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope='session', autouse=True)
+def cache_folder(tmp_path_factory):
+    """Graphs that tests make are kept for this run only."""
+    folder = tmp_path_factory.mktemp('cache')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', str(folder))
+        yield folder
+
+
 @pytest.fixture(scope='session')
 def installed(tmp_path_factory):
     """The prefix into which colcon's own command installs a copy of the package."""

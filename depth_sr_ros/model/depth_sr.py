@@ -20,6 +20,7 @@ from depth_sr_ros.model.interpolation import (
     roughness,
     valid_mask,
 )
+from depth_sr_ros.model.median import masked_median
 from depth_sr_ros.model.relative_depth import RelativeDepth, normalise_relative_depth
 
 WEIGHTS_FILE = 'model.safetensors'
@@ -76,14 +77,6 @@ class DepthSROutput(NamedTuple):
     interpolated: Tensor
 
 
-def _masked_median(values: Tensor, valid: Tensor) -> Tensor:
-    """Lower median of the valid ones of (B, N); 0 where there are none; (B, 1)."""
-    ordered = torch.where(valid, values, torch.inf).sort(dim=1).values
-    index = (valid.sum(dim=1, keepdim=True) - 1).clamp_min(0) // 2
-    median = ordered.gather(1, index)
-    return torch.where(torch.isfinite(median), median, 0.0)
-
-
 def normalisation_of(depth: Tensor, valid: Tensor) -> DepthNormalisation:
     """Median and scale = max(MAD, 0.05 median) over the valid pixels of (B, 1, h, w)."""
     step = 1
@@ -92,12 +85,12 @@ def normalisation_of(depth: Tensor, valid: Tensor) -> DepthNormalisation:
     # A sparse map may have no measurement on the coarser grid; its filled neighbours would not do.
     sampled = depth[..., ::step, ::step].flatten(1)
     sampled_valid = valid[..., ::step, ::step].flatten(1)
-    median = _masked_median(sampled, sampled_valid)
+    median = masked_median(sampled, sampled_valid)
     if step > 1:
         mean = torch.where(valid, depth, 0.0).flatten(1).sum(1, keepdim=True)
         mean = mean / valid.flatten(1).sum(1, keepdim=True).clamp_min(1)
         median = torch.where(sampled_valid.any(dim=1, keepdim=True), median, mean)
-    deviation = _masked_median((sampled - median).abs(), sampled_valid)
+    deviation = masked_median((sampled - median).abs(), sampled_valid)
     scale = torch.maximum(deviation, 0.05 * median).clamp_min(torch.finfo(torch.float32).tiny)
     return DepthNormalisation(median.view(-1, 1, 1, 1), scale.view(-1, 1, 1, 1))
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation
 
 from depth_sr_ros.model.config import RelativeDepthConfig
+from depth_sr_ros.model.median import masked_median
 
 _PATCH = 14
 # Per-channel statistics of the images that DINOv2 was trained on, RGB in [0, 1].
@@ -101,7 +102,10 @@ def normalise_relative_depth(relative: Tensor) -> Tensor:
     shift-invariant loss (Ranftl et al., TPAMI 2022).
     """
     flat = relative.float().flatten(1)
-    median = flat.median(dim=1, keepdim=True).values
+    if torch.onnx.is_in_onnx_export():
+        median = masked_median(flat, torch.ones_like(flat, dtype=torch.bool))
+    else:
+        median = flat.median(dim=1, keepdim=True).values
     deviation = (flat - median).abs().mean(dim=1, keepdim=True)
     flat = (flat - median) / deviation.clamp_min(1e-6)
     # A guide that is wrong somewhere must not reach the convolutions as an outlier.

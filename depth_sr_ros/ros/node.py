@@ -63,6 +63,7 @@ def load_pipeline(parameters: NodeParameters) -> Any:
         device=parameters.device,
         precision=parameters.precision,
         execution=parameters.execution,
+        backend=parameters.backend,
     )
     pipeline.warm_up(rgb_size=parameters.warm_up_rgb_size, depth_size=parameters.warm_up_depth_size)
     return pipeline.stream(guide_interval=parameters.guide_interval)

@@ -52,7 +52,8 @@ class NodeParameters:
     weights: str = _parameter(
         '',
         "Fusion network: empty = the weights in the package, 'interpolation' = no network (the "
-        'interpolated input passes through), or a folder or Hugging Face id.',
+        'interpolated input passes through), a folder or Hugging Face id, or a file that '
+        'depth_sr export wrote (NAME.onnx).',
         read_only=True,
     )
     relative_depth: str = _parameter(
@@ -63,6 +64,14 @@ class NodeParameters:
     )
     device: str = _parameter(
         'auto', "Where the network runs: 'auto', 'cpu', 'cuda' or 'cuda:N'.", read_only=True
+    )
+    backend: str = _parameter(
+        'auto',
+        "What computes: 'torch', 'onnxruntime' (also with its CUDA and TensorRT providers, and for "
+        "files of depth_sr export), or 'auto': PyTorch on a GPU, ONNX Runtime on a CPU where it is "
+        'installed.',
+        choices=('auto', 'torch', 'onnxruntime'),
+        read_only=True,
     )
     precision: str = _parameter(
         'auto',

@@ -26,10 +26,11 @@ def check_pipeline(pipeline: Any) -> None:
     Raises:
         StartCheckError: the depth that came back is not finite or not near 2 m.
     """
-    columns, rows = np.meshgrid(np.arange(_RGB_SIZE[0]), np.arange(_RGB_SIZE[1]))
+    rgb_size, depth_size = (getattr(pipeline, 'fixed_sizes', None) or (_RGB_SIZE, _DEPTH_SIZE))[:2]
+    columns, rows = np.meshgrid(np.arange(rgb_size[0]), np.arange(rgb_size[1]))
     pattern = ((columns // 8 + rows // 8) % 2 * 60 + 90).astype(np.uint8)
     rgb = np.repeat(pattern[..., None], 3, axis=-1)
-    depth = np.full(_DEPTH_SIZE[::-1], _DISTANCE, np.float32)
+    depth = np.full(depth_size[::-1], _DISTANCE, np.float32)
     result = pipeline(rgb, depth).depth
     if result.shape != rgb.shape[:2]:
         raise StartCheckError(f'depth is {result.shape}; it must be {rgb.shape[:2]}')

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How operators that ONNX runtimes lack, or run slowly, are written in a graph of fixed size.
+
+Resizing becomes two products with constant matrices: exact for every mode that torch has (runtimes
+differ in which they know, TensorRT has no antialiasing), and fast everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.onnx import symbolic_helper
+
+_RESIZE_OPERATORS: dict[str, dict[str, Any]] = {
+    'aten::upsample_bilinear2d': {'mode': 'bilinear'},
+    'aten::upsample_bicubic2d': {'mode': 'bicubic'},
+    'aten::_upsample_bilinear2d_aa': {'mode': 'bilinear', 'antialias': True},
+    'aten::_upsample_bicubic2d_aa': {'mode': 'bicubic', 'antialias': True},
+    'aten::_upsample_nearest_exact2d': {'mode': 'nearest-exact'},
+}
+OPSET = 17
+
+
+def resize_matrix(length: int, new_length: int, options: dict[str, Any]) -> Tensor:
+    """(new_length, length): what `functional.interpolate(**options)` does along one axis."""
+    basis = torch.eye(length)[None, None]
+    return functional.interpolate(basis, size=(new_length, length), **options)[0, 0]
+
+
+def _resize_symbolic(options: dict[str, Any]) -> Callable:
+    def symbolic(graph: Any, image: Any, *arguments: Any) -> Any:
+        traced = graph.original_node
+        chosen = dict(options)
+        if options['mode'] != 'nearest-exact':
+            chosen['align_corners'] = bool(symbolic_helper._maybe_get_const(arguments[1], 'b'))
+        height, width = next(traced.inputs()).type().sizes()[2:]
+        new_height, new_width = traced.output().type().sizes()[2:]
+        result = image
+        if new_width != width:
+            columns = resize_matrix(width, new_width, chosen).T.contiguous()
+            result = graph.op('MatMul', result, graph.op('Constant', value_t=columns))
+        if new_height != height:
+            rows = resize_matrix(height, new_height, chosen)
+            result = graph.op('MatMul', graph.op('Constant', value_t=rows), result)
+        return result
+
+    return symbolic
+
+
+def _asinh_symbolic(graph: Any, value: Any) -> Any:
+    """sign(x) log(|x| + sqrt(x^2 + 1)): runtimes evaluate Asinh one value at a time."""
+    one = graph.op('Constant', value_t=torch.tensor(1.0))
+    root = graph.op('Sqrt', graph.op('Add', graph.op('Mul', value, value), one))
+    magnitude = graph.op('Log', graph.op('Add', graph.op('Abs', value), root))
+    return graph.op('Mul', graph.op('Sign', value), magnitude)
+
+
+def register() -> None:
+    """Make `torch.onnx.export` use these."""
+    for name, options in _RESIZE_OPERATORS.items():
+        torch.onnx.register_custom_op_symbolic(name, _resize_symbolic(options), OPSET)
+    torch.onnx.register_custom_op_symbolic('aten::asinh', _asinh_symbolic, OPSET)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graphs in the real ONNX Runtime, against PyTorch."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from depth_sr_ros.inference.onnx_graph import (
+    OUTPUTS,
+    GraphSizes,
+    build_graph,
+    build_guide_graph,
+    golden_input,
+)
+from depth_sr_ros.inference.onnx_session import open_session
+from depth_sr_ros.model.config import DepthSRConfig, FusionUNetConfig
+from depth_sr_ros.model.depth_sr import DepthSR
+
+onnx = pytest.importorskip('onnx')
+pytest.importorskip('onnxruntime')
+
+# TensorRT sorts 3840 values at most, resizes without antialiasing, and unrolls no control flow.
+UNWANTED = {'TopK', 'Resize', 'Upsample', 'NonZero', 'If', 'Loop', 'Scan', 'Asinh', 'GatherND'}
+
+
+def randomised(config):
+    torch.manual_seed(0)
+    model = DepthSR(DepthSRConfig(fusion=config)).eval()
+    with torch.no_grad():
+        for name, parameter in model.fusion.named_parameters():
+            if name.endswith(('beta', 'gamma')):
+                parameter.normal_(0, 0.3)
+            elif 'norm' in name:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        for head in (model.fusion.head, model.fusion.detail and model.fusion.detail.head):
+            if head is not None:
+                head[0].weight.normal_(0, 0.05)
+    return model
+
+
+def expected(model, inputs, guide=None):
+    with torch.inference_mode():
+        image = torch.from_numpy(inputs['rgb']).permute(2, 0, 1)[None].float() / 255.0
+        relative = None if guide is None else guide(image)
+        if 'relative' in inputs:
+            relative = torch.from_numpy(inputs['relative'])[None, None]
+        output = model(image, torch.from_numpy(inputs['depth'])[None, None], relative)
+    return output.depth[0, 0].numpy(), torch.sigmoid(output.confidence_logit)[0, 0].numpy()
+
+
+def session_of(content):
+    return open_session(content, 'cpu', 1)
+
+
+SMALL = FusionUNetConfig(stem=2, widths=(8, 8, 12, 16), training_size=64)
+DETAILED = FusionUNetConfig(stem=4, widths=(8, 8, 12, 16), training_size=64, detail_width=8)
+
+
+@pytest.mark.parametrize(
+    ('config', 'sizes'),
+    [
+        (SMALL, GraphSizes((128, 128), (32, 32))),
+        (DETAILED, GraphSizes((150, 113), (75, 56))),  # padded
+        (DETAILED, GraphSizes((160, 96), (160, 96))),  # as large as RGB: coarser cells
+        (SMALL, GraphSizes((96, 64), (12, 8), (42, 28))),
+    ],
+)
+def test_a_graph_gives_what_pytorch_gives(config, sizes):
+    model = randomised(config)
+    content = build_graph(model, None, sizes)
+    inputs = golden_input(sizes)
+    came = session_of(content).run(list(OUTPUTS), inputs)
+    depth, confidence = expected(model, inputs)
+    assert np.abs(depth / inputs['depth'].max() - 1).max() > 0.01
+    assert np.allclose(came[0], depth, rtol=1e-4)
+    assert np.allclose(came[1], confidence, atol=1e-3)
+    operators = {node.op_type for node in onnx.load_from_string(content).graph.node}
+    assert not operators & UNWANTED
+
+
+def test_a_graph_holds_its_guide(small_model):
+    guide, model = small_model.relative_depth, copy.deepcopy(small_model)
+    model.relative_depth = None
+    sizes = GraphSizes((128, 96), (32, 24))
+    inputs = golden_input(sizes)
+    content = build_graph(model, guide, sizes)
+    came = session_of(content).run(None, inputs)
+    depth, _ = expected(model, inputs, guide)
+    without, _ = expected(model, inputs)
+    assert not np.allclose(depth, without, rtol=1e-3)
+    assert np.allclose(came[0], depth, rtol=1e-3)
+    operators = {node.op_type for node in onnx.load_from_string(content).graph.node}
+    assert not operators & UNWANTED
+    # The guide alone, and its answer given from outside.
+    relative = session_of(build_guide_graph(guide, sizes.rgb)).run(None, {'rgb': inputs['rgb']})[0]
+    given = sizes._replace(relative=relative.shape[::-1])
+    content = build_graph(model, guide, given)
+    came = session_of(content).run(None, {**inputs, 'relative': relative})
+    assert np.allclose(came[0], depth, rtol=1e-3)
+
+
+def test_without_a_measurement_everything_is_zero():
+    sizes = GraphSizes((96, 64), (12, 8))
+    inputs = golden_input(sizes)
+    session = session_of(build_graph(randomised(SMALL), None, sizes))
+    for value in (0.0, np.nan, -1.0):
+        inputs['depth'][:] = value
+        for output in session.run(None, inputs):
+            assert not output.any()
+
+
+def test_the_model_stays_as_it_was():
+    model = randomised(SMALL)
+    before = copy.deepcopy(model.state_dict())
+    build_graph(model, None, GraphSizes((96, 64), (12, 8)))
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert isinstance(torch.zeros(2).shape, torch.Size)
