@@ -15,7 +15,8 @@ from depth_sr_ros.pipeline import DepthSRPipeline, NoValidDepthError, embedded_w
 
 @pytest.fixture(scope='module')
 def pipeline():
-    return DepthSRPipeline.from_pretrained(device='cpu')
+    # One engine from the first frame on, so that results can be compared bit by bit.
+    return DepthSRPipeline.from_pretrained(device='cpu', backend='torch')
 
 
 def pair(width, height, depth_width, depth_height, seed=0):
@@ -140,8 +141,10 @@ def test_interpolation_needs_no_network():
 
 def test_guide_can_be_switched_off(pipeline):
     rgb, depth = pair(320, 240, 40, 30)
-    without = DepthSRPipeline.from_pretrained(relative_depth='off', device='cpu')
-    guided = DepthSRPipeline.from_pretrained(relative_depth='embedded', device='cpu')
+    without = DepthSRPipeline.from_pretrained(relative_depth='off', device='cpu', backend='torch')
+    guided = DepthSRPipeline.from_pretrained(
+        relative_depth='embedded', device='cpu', backend='torch'
+    )
     assert without.description['relative_depth'] == 'none'
     assert guided.description['relative_depth'] == 'embedded'
     assert not np.array_equal(without(rgb, depth).depth, guided(rgb, depth).depth)
@@ -155,6 +158,8 @@ def test_guide_can_be_switched_off(pipeline):
     [
         ({'device': 'tpu'}, ValueError, "device is 'tpu'"),
         ({'device': 'cuda:77'}, ValueError, 'CUDA'),
+        ({'backend': 'tvm'}, ValueError, "backend is 'tvm'"),
+        ({'backend': 'onnxruntime', 'precision': 'bfloat16'}, ValueError, 'computes in float32'),
         ({'precision': 'int3'}, ValueError, "precision is 'int3'"),
     ],
 )

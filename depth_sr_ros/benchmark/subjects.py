@@ -64,6 +64,8 @@ def variants(device: torch.device, compiled: bool) -> list[Variant]:
             found.append(Variant('float16', 'compile'))
         return found
     found.append(Variant('bfloat16', 'eager'))
+    if all(importlib.util.find_spec(name) for name in ('onnx', 'onnxruntime')):
+        found.append(Variant('float32', 'auto', backend='onnxruntime'))
     if compiled:
         found.append(Variant('float32', 'compile'))
     return found
