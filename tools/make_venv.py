@@ -161,7 +161,8 @@ def main():
             'To use the sourced ROS: make PYTHON=/usr/bin/python3',
             flush=True,
         )
-    extras = ['dev', 'train', 'export', 'bag'] if dev else []
+    # ONNX Runtime is what computes on a CPU.
+    extras = ['dev', 'train', 'export', 'bag'] if dev else ['export']
     if not beside_ros:
         extras.append('ros')
     if not (beside_ros and importlib.util.find_spec('cv2')):
