@@ -10,7 +10,9 @@ from depth_sr_ros.stream import DepthSRStream
 
 @pytest.fixture(scope='module')
 def pipeline():
-    return DepthSRPipeline.from_pretrained(relative_depth='embedded', device='cpu')
+    return DepthSRPipeline.from_pretrained(
+        relative_depth='embedded', device='cpu', execution='eager'
+    )
 
 
 @pytest.fixture
@@ -109,7 +111,9 @@ def test_refused_frames_are_not_served(pipeline, asked):
 
 
 def test_without_a_guide_it_costs_nothing():
-    pipeline = DepthSRPipeline.from_pretrained(relative_depth='off', device='cpu')
+    pipeline = DepthSRPipeline.from_pretrained(
+        relative_depth='off', device='cpu', execution='eager'
+    )
     stream = pipeline.stream(guide_interval=3)
     for seed in range(4):
         rgb, depth = frame(seed)
