@@ -36,6 +36,9 @@ class Verdict(Enum):
     LEFT_OVER = 2
 
 
+_MOST_LEFT_OVER = 5
+
+
 class StampWatch:
     """Tells a clock that jumped back (looped bag, restarted simulation) from a late message.
 
@@ -51,6 +54,7 @@ class StampWatch:
     def reset(self) -> None:
         self.newest: dict[Topic, int | None] = {Topic.RGB: None, Topic.DEPTH: None}
         self._is_behind = {Topic.RGB: False, Topic.DEPTH: False}
+        self._left_over = {Topic.RGB: 0, Topic.DEPTH: 0}
 
     def judge(self, topic: Topic, stamp_ns: int) -> Verdict:
         """Judge the next message of a topic.
@@ -69,10 +73,17 @@ class StampWatch:
             self.newest[topic] = stamp_ns
             if not self._is_behind[topic]:
                 self._is_behind[topic.other] = of_other is not None
+                self._left_over[topic.other] = 0
                 return Verdict.JUMPED
             self._is_behind[topic] = False
         if self._is_behind[topic] and of_other is not None:
-            if stamp_ns - of_other > self.clock_jump_ns:
+            self._left_over[topic] += 1
+            # Only what was on its way is left over. A topic that goes on and on is slow, and ahead
+            # of the other one by its period.
+            if (
+                stamp_ns - of_other > self.clock_jump_ns
+                and self._left_over[topic] <= _MOST_LEFT_OVER
+            ):
                 return Verdict.LEFT_OVER
             self._is_behind[topic] = False
         return Verdict.IN_STEP
