@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs sr_launch_test.py through the real launch_testing, on an installed copy of the package.
+"""Runs launch_test_sr.py through the real launch_testing, on an installed copy of the package.
 
 Skipped on a machine without ROS's launch_testing: it is not among the ROS 2 wheels.
 """
@@ -16,7 +16,7 @@ for package in ('launch_testing', 'launch_ros'):
 
 
 def test_the_launch_file_beside_a_camera(installed_environment):
-    test = Path(__file__).with_name('sr_launch_test.py')
+    test = Path(__file__).with_name('launch_test_sr.py')
     command = [sys.executable, '-m', 'launch_testing.launch_test', str(test)]
     done = subprocess.run(
         command, env=installed_environment, capture_output=True, text=True, check=False, timeout=180

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The launch file beside a camera, as `launch_test test/ros/sr_launch_test.py` runs it.
+"""The launch file beside a camera, as `launch_test test/ros/launch_test_sr.py` runs it.
 
 Every RGB frame that has depth comes out once, in order, under its own stamp, and both processes
 end cleanly.
