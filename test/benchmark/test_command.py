@@ -41,7 +41,11 @@ def test_one_run_gives_tables_json_and_pictures(finished):
         assert 0 < row['median_ms'] <= row['p90_ms'] <= row['p99_ms']
         assert row['fps'] == pytest.approx(1000 / row['median_ms'])
         assert row['frames'] == 3
-        assert {'upload', 'preprocess', 'fusion', 'download'} <= set(row['stages_ms'])
+        # ONNX Runtime computes everything between the copies as one graph.
+        stages = {'fusion', 'download'}
+        if row['reference']:
+            stages |= {'upload', 'preprocess'}
+        assert stages <= set(row['stages_ms'])
         assert row['roofline']['times_bound'] > 0
         assert (row['parity'] is None) == row['reference']
     for size in ('96x64', '128x96'):
