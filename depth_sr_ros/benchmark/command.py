@@ -146,8 +146,6 @@ class Benchmark:
         cuda = self.device.type == 'cuda'
         compiled = args.compile if args.compile is not None else cuda and not args.quick
         self.variants = subjects.variants(self.device, compiled)
-        if subjects.supports_backend():
-            self.variants.append(subjects.Variant('float32', 'session', 'onnxruntime'))
         known = subjects.subjects()
         for name in args.subject or []:
             if name not in known:

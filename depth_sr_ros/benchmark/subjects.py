@@ -8,7 +8,6 @@ import copy
 import functools
 import importlib
 import importlib.util
-import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -62,13 +61,24 @@ def variants(device: torch.device, compiled: bool) -> list[Variant]:
         ]
         if compiled:
             found.append(Variant('float16', 'compile'))
+        if _onnxruntime_has('CUDAExecutionProvider'):
+            found.append(Variant('float32', 'auto', backend='onnxruntime'))
         return found
     found.append(Variant('bfloat16', 'eager'))
-    if all(importlib.util.find_spec(name) for name in ('onnx', 'onnxruntime')):
+    if _onnxruntime_has('CPUExecutionProvider'):
         found.append(Variant('float32', 'auto', backend='onnxruntime'))
     if compiled:
         found.append(Variant('float32', 'compile'))
     return found
+
+
+def _onnxruntime_has(provider: str) -> bool:
+    """Whether the pipeline can be computed by ONNX Runtime on such a device here."""
+    if not all(importlib.util.find_spec(name) for name in ('onnx', 'onnxruntime')):
+        return False
+    import onnxruntime
+
+    return provider in onnxruntime.get_available_providers()
 
 
 @contextlib.contextmanager
@@ -467,13 +477,6 @@ def _rgbd_depth() -> Subject:
         return _resized(module['network'](both.to(dtype))[:, None].float(), image.shape[-2:])
 
     return _comparator('rgbd-depth ViT-S', 'of rgbd-depth, random weights', network, compute)
-
-
-def supports_backend() -> bool:
-    """Whether the pipeline can be computed by ONNX Runtime here."""
-    if importlib.util.find_spec('onnxruntime') is None:
-        return False
-    return 'backend' in inspect.signature(DepthSRPipeline.from_pretrained).parameters
 
 
 def subjects() -> dict[str, Callable[[], Subject]]:
