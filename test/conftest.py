@@ -21,6 +21,31 @@ def cache_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
+def randomised():
+    """Makes a model of a FusionUNetConfig whose zero-initialised parts are random."""
+    import torch
+
+    from depth_sr_ros.model.config import DepthSRConfig
+    from depth_sr_ros.model.depth_sr import DepthSR
+
+    def make(config):
+        torch.manual_seed(0)
+        model = DepthSR(DepthSRConfig(fusion=config)).eval()
+        with torch.no_grad():
+            for name, parameter in model.fusion.named_parameters():
+                if name.endswith(('beta', 'gamma')):
+                    parameter.normal_(0, 0.3)
+                elif 'norm' in name:
+                    parameter.add_(torch.randn_like(parameter) * 0.1)
+            for head in (model.fusion.head, model.fusion.detail and model.fusion.detail.head):
+                if head is not None:
+                    head[0].weight.normal_(0, 0.05)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope='session')
 def installed(tmp_path_factory):
     """The prefix into which colcon's own command installs a copy of the package."""
     pytest.importorskip('setuptools')

@@ -15,29 +15,13 @@ from depth_sr_ros.inference.onnx_graph import (
     golden_input,
 )
 from depth_sr_ros.inference.onnx_session import open_session
-from depth_sr_ros.model.config import DepthSRConfig, FusionUNetConfig
-from depth_sr_ros.model.depth_sr import DepthSR
+from depth_sr_ros.model.config import FusionUNetConfig
 
 onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
 
 # TensorRT sorts 3840 values at most, resizes without antialiasing, and unrolls no control flow.
 UNWANTED = {'TopK', 'Resize', 'Upsample', 'NonZero', 'If', 'Loop', 'Scan', 'Asinh', 'GatherND'}
-
-
-def randomised(config):
-    torch.manual_seed(0)
-    model = DepthSR(DepthSRConfig(fusion=config)).eval()
-    with torch.no_grad():
-        for name, parameter in model.fusion.named_parameters():
-            if name.endswith(('beta', 'gamma')):
-                parameter.normal_(0, 0.3)
-            elif 'norm' in name:
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-        for head in (model.fusion.head, model.fusion.detail and model.fusion.detail.head):
-            if head is not None:
-                head[0].weight.normal_(0, 0.05)
-    return model
 
 
 def expected(model, inputs, guide=None):
@@ -67,7 +51,7 @@ DETAILED = FusionUNetConfig(stem=4, widths=(8, 8, 12, 16), training_size=64, det
         (SMALL, GraphSizes((96, 64), (12, 8), (42, 28))),
     ],
 )
-def test_a_graph_gives_what_pytorch_gives(config, sizes):
+def test_a_graph_gives_what_pytorch_gives(randomised, config, sizes):
     model = randomised(config)
     content = build_graph(model, None, sizes)
     inputs = golden_input(sizes)
@@ -101,7 +85,7 @@ def test_a_graph_holds_its_guide(small_model):
     assert np.allclose(came[0], depth, rtol=1e-3)
 
 
-def test_without_a_measurement_everything_is_zero():
+def test_without_a_measurement_everything_is_zero(randomised):
     sizes = GraphSizes((96, 64), (12, 8))
     inputs = golden_input(sizes)
     session = session_of(build_graph(randomised(SMALL), None, sizes))
@@ -111,7 +95,7 @@ def test_without_a_measurement_everything_is_zero():
             assert not output.any()
 
 
-def test_the_model_stays_as_it_was():
+def test_the_model_stays_as_it_was(randomised):
     model = randomised(SMALL)
     before = copy.deepcopy(model.state_dict())
     build_graph(model, None, GraphSizes((96, 64), (12, 8)))

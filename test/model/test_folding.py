@@ -4,8 +4,7 @@ import copy
 import pytest
 import torch
 
-from depth_sr_ros.model.config import CONFIGURATIONS, DepthSRConfig, FusionUNetConfig
-from depth_sr_ros.model.depth_sr import DepthSR
+from depth_sr_ros.model.config import CONFIGURATIONS, FusionUNetConfig
 from depth_sr_ros.model.folding import MatrixWindows, fold
 from depth_sr_ros.model.fusion_unet import Windows
 
@@ -39,18 +38,8 @@ def test_windows_by_matrices_are_the_same(window):
     ],
 )
 @pytest.mark.parametrize('size', [(128, 192), (100, 150)])
-def test_folded_networks_are_the_same(config, size):
-    torch.manual_seed(0)
-    model = DepthSR(DepthSRConfig(fusion=config)).eval()
-    with torch.no_grad():
-        for name, parameter in model.fusion.named_parameters():
-            if name.endswith(('beta', 'gamma')):
-                parameter.normal_(0, 0.3)
-            elif 'norm' in name:
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-        for head in (model.fusion.head, model.fusion.detail and model.fusion.detail.head):
-            if head is not None:
-                head[0].weight.normal_(0, 0.05)
+def test_folded_networks_are_the_same(randomised, config, size):
+    model = randomised(config)
     folded = copy.deepcopy(model)
     fold(folded.fusion)
     rgb = torch.rand(1, 3, *size)
