@@ -32,6 +32,8 @@ class FusionUNetConfig:
         hole_residual_range: the same where there are none.
         detail_width: channels of the detail head at half resolution, 0 for none. With a stem of 4
             or 8 a cell of the first stage stands for more pixels than its channels tell apart.
+        consistency_steps: how often the output of low-resolution input is brought nearer to its
+            measurements (`depth_sr_ros.model.consistency`); 0 for never, as in the seed.
     """
 
     stem: int = 2
@@ -43,6 +45,7 @@ class FusionUNetConfig:
     residual_range: float = 0.05
     hole_residual_range: float = 0.5
     detail_width: int = 0
+    consistency_steps: int = 0
 
     def __post_init__(self) -> None:
         # JSON has no tuples.
@@ -60,6 +63,14 @@ class FusionUNetConfig:
                 f'detail_width is {self.detail_width} with stem {self.stem}: expected 0, or more '
                 'with a stem of 4 or 8'
             )
+
+        if not 0 <= self.consistency_steps <= 8:
+            raise ValueError(f'consistency_steps is {self.consistency_steps}: expected 0 to 8')
+
+    @property
+    def head_channels(self) -> int:
+        """Gate, residual, confidence, and trust in the measured means where those are used."""
+        return 4 if self.consistency_steps else 3
 
     @property
     def total_stride(self) -> int:
@@ -178,7 +189,10 @@ CONFIGURATIONS: dict[str, DepthSRConfig] = {
         relative_depth=RelativeDepthConfig(DEPTH_ANYTHING_SMALL, short_side=518),
     ),
     # Windows of the size of its training crops.
-    'base': DepthSRConfig(name='base', fusion=dataclasses.replace(_BASE_FUSION, training_size=160)),
+    'base': DepthSRConfig(
+        name='base',
+        fusion=dataclasses.replace(_BASE_FUSION, training_size=160, consistency_steps=2),
+    ),
     'embedded': DepthSRConfig(
         name='embedded',
         fusion=FusionUNetConfig(
@@ -189,6 +203,7 @@ CONFIGURATIONS: dict[str, DepthSRConfig] = {
             decoder_blocks=(2, 1, 1, 1),
             training_size=192,
             detail_width=24,
+            consistency_steps=2,
         ),
         relative_depth=RelativeDepthConfig(DEPTH_ANYTHING_EMBEDDED, short_side=196),
     ),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from depth_sr_ros.model.config import DepthSRConfig
+from depth_sr_ros.model.consistency import Cells, cells_of, consistent_gate
 from depth_sr_ros.model.fusion_unet import FusionUNet
 from depth_sr_ros.model.interpolation import (
     interpolate,
@@ -46,7 +47,7 @@ class DepthNormalisation(NamedTuple):
 
 
 class PreparedDepth(NamedTuple):
-    """A depth input brought to RGB resolution; float32 (B, 1, H, W) each.
+    """A depth input brought to RGB resolution; float32 (B, 1, H, W) each but `cells`.
 
     Attributes:
         interpolated: metres, without holes.
@@ -54,6 +55,7 @@ class PreparedDepth(NamedTuple):
         upper: metres, the farthest.
         validity: 1 where the nearest input pixel is a measurement, else 0.
         roughness: 0 on smooth surfaces, where the interpolated input stays as it is, to 1.
+        cells: of the measurements; None where the input is not of low resolution.
     """
 
     interpolated: Tensor
@@ -61,6 +63,7 @@ class PreparedDepth(NamedTuple):
     upper: Tensor
     validity: Tensor
     roughness: Tensor
+    cells: Cells | None
 
 
 class DepthSROutput(NamedTuple):
@@ -101,7 +104,14 @@ def prepare_depth(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> Prepar
     lower, upper = local_range(depth, valid, size)
     validity = functional.interpolate(valid.float(), size=size, mode='nearest-exact')
     interpolated = interpolate(depth, valid, size)
-    return PreparedDepth(interpolated, lower, upper, validity, roughness(depth, valid, size))
+    return PreparedDepth(
+        interpolated,
+        lower,
+        upper,
+        validity,
+        roughness(depth, valid, size),
+        cells_of(depth, valid, interpolated),
+    )
 
 
 class DepthSR(nn.Module, PyTorchModelHubMixin):
@@ -160,7 +170,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         normalisation: DepthNormalisation,
     ) -> DepthSROutput:
         """As `forward`, from prepared inputs; `relative` is normalised (or None: no guide)."""
-        interpolated, lower, upper, validity, rough = prepared
+        interpolated, lower, upper, validity, rough, cells = prepared
         span = (upper - lower).clamp_min(0.0)
         tiny = torch.finfo(torch.float32).tiny
         position = ((interpolated - lower) / span.clamp_min(tiny)).clamp(
@@ -184,12 +194,25 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             dim=1,
         )
         prediction = self._predict(torch.cat([relative, image], dim=1), low_resolution, validity)
-        gate, residual, confidence_logit = prediction.float().chunk(3, dim=1)
-        # span * (sigmoid(logit(position) + gate) - position), exactly zero for a gate of zero.
-        factor = torch.exp(gate.clamp_max(_LARGEST_GATE)) - 1.0
-        step = span * position * (1.0 - position) * factor / (1.0 + position * factor)
+        gate, residual, confidence_logit, *trust = prediction.float().split(1, dim=1)
+        gate = gate.clamp(-_LARGEST_GATE, _LARGEST_GATE)
         bound = 0.5 * span + interpolated * self._residual_range(validity)
-        result = interpolated + rough * (step + bound * torch.tanh(residual))
+        offset = bound * torch.tanh(residual)
+        if trust and cells is not None:
+            gate = consistent_gate(
+                gate,
+                torch.tanh(trust[0]),
+                position=position,
+                reach=rough * span,
+                fixed=rough * offset,
+                interpolated=interpolated,
+                cells=cells,
+                iterations=self.config.fusion.consistency_steps,
+            )
+        # span * (sigmoid(logit(position) + gate) - position), exactly zero for a gate of zero.
+        factor = torch.exp(gate) - 1.0
+        step = span * position * (1.0 - position) * factor / (1.0 + position * factor)
+        result = interpolated + rough * (step + offset)
         result = torch.maximum(result, _NEAREST_SHARE * interpolated)
         return DepthSROutput(result, confidence_logit, interpolated)
 

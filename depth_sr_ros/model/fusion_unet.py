@@ -21,7 +21,6 @@ from depth_sr_ros.model.config import ENCODER_STAGES, FusionUNetConfig
 
 RELATIVE_CHANNELS = 4  # relative depth, RGB
 LOW_RESOLUTION_CHANNELS = 7  # normalised depth, validity, position in range, log range, RGB
-HEAD_CHANNELS = 3  # gate, residual, confidence
 
 # Cells per side of a pooling window: windows move in steps of an eighth of their size.
 _WINDOW_CELLS = 8
@@ -298,7 +297,7 @@ class DetailHead(nn.Module):
         )
         self.block = NAFBlock(width, config.training_size // 2)
         self.head = nn.Sequential(
-            nn.Conv2d(width, HEAD_CHANNELS * 4, 3, padding=1), nn.PixelShuffle(2)
+            nn.Conv2d(width, config.head_channels * 4, 3, padding=1), nn.PixelShuffle(2)
         )
         nn.init.zeros_(self.head[0].weight)
         nn.init.zeros_(self.head[0].bias)
@@ -307,7 +306,7 @@ class DetailHead(nn.Module):
         self, decoded: Tensor, pixels: Tensor, inside: Tensor | None, valid: Tensor
     ) -> Tensor:
         """Decoded (B, C, H / stem, W / stem), pixels (B, 8, H, W), masks (B, 1, H, W) ->
-        (B, 3, H, W)."""
+        (B, `config.head_channels`, H, W)."""
         hidden = self.pixels(pixels) + self.features(decoded)
         weights = StageWeights.pooled(inside, valid, 2, self.block.windows)
         return self.head(self.block(hidden, weights))
@@ -334,7 +333,7 @@ class FusionUNet(nn.Module):
         )
         self.decoder = Decoder(config, windows)
         self.head = nn.Sequential(
-            nn.Conv2d(config.widths[0], HEAD_CHANNELS * config.stem**2, 3, padding=1),
+            nn.Conv2d(config.widths[0], config.head_channels * config.stem**2, 3, padding=1),
             nn.PixelShuffle(config.stem),
         )
         nn.init.zeros_(self.head[0].weight)
@@ -377,7 +376,7 @@ class FusionUNet(nn.Module):
     def forward(
         self, relative: Tensor, low_resolution: Tensor, inside: Tensor | None, valid: Tensor
     ) -> Tensor:
-        """Predict gate, residual and confidence.
+        """Predict gate, residual, confidence and, with consistency steps, trust in the cells.
 
         Args:
             relative: (B, 4, H, W): normalised relative depth, RGB.
@@ -386,7 +385,7 @@ class FusionUNet(nn.Module):
             valid: float32 (B, 1, H, W): 1 where depth was measured.
 
         Returns:
-            (B, 3, H, W). H and W are multiples of `config.total_stride`.
+            (B, `config.head_channels`, H, W). H and W are multiples of `config.total_stride`.
         """
         weights = self.stage_weights(inside, valid)
         relative_features, low_resolution_features = self.encode(relative, low_resolution, weights)

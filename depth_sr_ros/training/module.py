@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from depth_sr_ros.model.depth_sr import DepthNormalisation, DepthSR, DepthSROutput, PreparedDepth
+from depth_sr_ros.model.depth_sr import DepthNormalisation, DepthSR, DepthSROutput
 from depth_sr_ros.model.relative_depth import RelativeDepth, normalise_relative_depth
 from depth_sr_ros.training.config import TrainingConfig
 from depth_sr_ros.training.losses import (
@@ -20,7 +20,7 @@ from depth_sr_ros.training.losses import (
     fusion_loss,
     guide_loss,
 )
-from depth_sr_ros.training.samples import Sample
+from depth_sr_ros.training.samples import Sample, prepared_depth
 
 _FINAL_RATE = 0.02
 # An error of this share of the depth is none: ratios of smaller ones mean nothing.
@@ -115,7 +115,7 @@ class FusionTraining(_Training):
             relative = normalise_relative_depth(self.model.relative_depth(batch['rgb']))
         return self.model.fuse(
             batch['rgb'],
-            PreparedDepth(**{name: batch[name] for name in PreparedDepth._fields}),
+            prepared_depth(batch),
             relative,
             DepthNormalisation(batch['median'], batch['scale']),
         )

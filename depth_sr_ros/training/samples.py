@@ -20,7 +20,8 @@ from depth_sr_ros.data.degradation import (
 )
 from depth_sr_ros.data.frame import RGBDFrame
 from depth_sr_ros.data.imitated_guide import imitate_guide
-from depth_sr_ros.model.depth_sr import normalisation_of, prepare_depth
+from depth_sr_ros.model.consistency import SMALLEST_RATIO, Cells, averaging_matrix
+from depth_sr_ros.model.depth_sr import PreparedDepth, normalisation_of, prepare_depth
 from depth_sr_ros.model.interpolation import valid_mask
 from depth_sr_ros.model.relative_depth import normalise_relative_depth
 from depth_sr_ros.training.config import SourceConfig, TrainingConfig
@@ -104,7 +105,8 @@ def make_sample(
         statistics: median and scale of the frame that this is a crop of.
 
     Returns:
-        rgb (3, H, W); truth, relative and what PreparedDepth holds (1, H, W);
+        rgb (3, H, W); truth, relative and what PreparedDepth holds (1, H, W); what Cells hold,
+        zero-padded to half of (H, W) so that crops of every ratio stack, as cell_NAME;
         median, scale (1, 1, 1).
     """
     depth = torch.from_numpy(np.ascontiguousarray(degraded, np.float32))[None, None]
@@ -126,8 +128,36 @@ def make_sample(
         'relative': torch.from_numpy(np.ascontiguousarray(relative, np.float32))[None],
         'median': median[0],
         'scale': scale[0],
-        **{name: tensor[0] for name, tensor in prepared._asdict().items()},
+        **{name: value[0] for name, value in prepared._asdict().items() if name != 'cells'},
+        **_padded_cells(prepared.cells, depth.shape[-2:], truth.shape),
     }
+
+
+def _padded_cells(
+    cells: Cells | None, low: tuple[int, ...], high: tuple[int, ...]
+) -> dict[str, Tensor]:
+    """Cells as matrices and padded; without any, nothing is measured."""
+    most = [max(1, int(side / SMALLEST_RATIO)) for side in high]
+    values = {
+        'cell_residual': torch.zeros(1, *most),
+        'cell_valid': torch.zeros(1, *most),
+        'cell_rows': torch.zeros(1, most[0], high[0]),
+        'cell_columns': torch.zeros(1, most[1], high[1]),
+    }
+    if cells is not None:
+        height, width = low
+        values['cell_residual'][:, :height, :width] = cells.residual[0]
+        values['cell_valid'][:, :height, :width] = cells.valid[0]
+        values['cell_rows'][0, :height] = averaging_matrix(height, high[0])
+        values['cell_columns'][0, :width] = averaging_matrix(width, high[1])
+    return values
+
+
+def prepared_depth(sample: Sample) -> PreparedDepth:
+    """What `make_sample` made of the depth input, of a batch."""
+    cells = Cells(**{name: sample[f'cell_{name}'] for name in Cells._fields})
+    names = (name for name in PreparedDepth._fields if name != 'cells')
+    return PreparedDepth(**{name: sample[name] for name in names}, cells=cells)
 
 
 def normalise_guide(relative: np.ndarray) -> np.ndarray:

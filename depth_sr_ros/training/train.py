@@ -119,9 +119,19 @@ def build_model(config: TrainingConfig) -> DepthSR:
 
 
 def _grow(model: DepthSR, initial: DepthSR, origin: str) -> None:
-    """Load what `initial` holds into `model`, which may have more parameters but none fewer."""
+    """Load what `initial` holds into `model`, which may have more parameters but none fewer.
+
+    Of a tensor that only its first dimension has outgrown (a head with more channels) the first
+    entries are loaded.
+    """
+    import torch
+
+    own, former = model.state_dict(), initial.state_dict()
+    for name, tensor in former.items():
+        if name in own and own[name].shape[1:] == tensor.shape[1:] and len(own[name]) > len(tensor):
+            former[name] = torch.cat([tensor, own[name][len(tensor) :]])
     try:
-        report = model.load_state_dict(initial.state_dict(), strict=False)
+        report = model.load_state_dict(former, strict=False)
     except RuntimeError as error:
         raise ValueError(f'initial_weights {origin}: {error}') from error
     if report.unexpected_keys:

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a low-resolution measurement says of the pixels below it: their mean.
+
+A cell of a low-resolution depth map is the mean of the surface that it sees, more or less: exactly
+so for area-averaged maps, nearly for sensors that integrate over a pixel, not at all for maps that
+kept one point of each cell. The network says how far each pixel may trust it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Measurements of fewer RGB pixels than this in each direction say nothing about single ones.
+SMALLEST_RATIO = 2.0
+# Of the step of the logit in one iteration.
+_LARGEST_STEP = 2.0
+# Share of the depth below which a cell has no surfaces to choose between.
+_TINY_SPAN = 1e-5
+
+
+class Cells(NamedTuple):
+    """The cells of a depth map over the RGB image, and what they measured.
+
+    Attributes:
+        residual: float32 (B, 1, h, w), metres: measurement less mean of the interpolated input.
+        valid: float32 (B, 1, h, w): 1 where there is a measurement, else 0.
+        rows: float32 (B, 1, h, H): mean over the rows of each cell as a product; None where cells
+            are a whole number of pixels, which pooling does faster.
+        columns: float32 (B, 1, w, W), the same for the columns.
+    """
+
+    residual: Tensor
+    valid: Tensor
+    rows: Tensor | None
+    columns: Tensor | None
+
+    def mean(self, image: Tensor) -> Tensor:
+        """Mean of (B, 1, H, W) over each cell: (B, 1, h, w)."""
+        if self.rows is None or self.columns is None:
+            ratio = [n // m for n, m in zip(image.shape[-2:], self.valid.shape[-2:], strict=True)]
+            return functional.avg_pool2d(image, ratio)
+        # Half precision would round what is left of a difference of millimetres.
+        with torch.autocast(image.device.type, enabled=False):
+            return self.rows @ image.float() @ self.columns.mT
+
+    def spread(self, values: Tensor, size: tuple[int, int]) -> Tensor:
+        """Give each pixel the value of its cell: (B, 1, h, w) -> (B, 1, H, W)."""
+        if self.rows is None or self.columns is None:
+            return functional.interpolate(values, size=size, mode='nearest-exact')
+        with torch.autocast(values.device.type, enabled=False):
+            rows, columns = (
+                axis / axis.sum(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+                for axis in (self.rows, self.columns)
+            )
+            return rows.mT @ values.float() @ columns
+
+
+def averaging_matrix(count: int, length: int, device: torch.device | None = None) -> Tensor:
+    """(count, length): the mean of `length` pixels over each of `count` equal cells."""
+    cell = length / count
+    cells = torch.arange(float(count), device=device)[:, None] * cell
+    pixels = torch.arange(float(length), device=device)[None]
+    overlap = torch.minimum(cells + cell, pixels + 1.0) - torch.maximum(cells, pixels)
+    return overlap.clamp_min(0.0) / cell
+
+
+def cells_of(depth: Tensor, valid: Tensor, interpolated: Tensor) -> Cells | None:
+    """The cells of a depth map.
+
+    Args:
+        depth: float32 (B, 1, h, w), metres; what stands where `valid` is false is ignored.
+        valid: bool (B, 1, h, w).
+        interpolated: float32 (B, 1, H, W), metres: the map at RGB's size, without holes.
+
+    Returns:
+        None where a cell is less than SMALLEST_RATIO pixels high or wide.
+    """
+    low, high = depth.shape[-2:], interpolated.shape[-2:]
+    if any(n < SMALLEST_RATIO * m for n, m in zip(high, low, strict=True)):
+        return None
+    rows = columns = None
+    if any(n % m for n, m in zip(high, low, strict=True)):
+        rows, columns = (
+            averaging_matrix(m, n, depth.device)[None, None] for n, m in zip(high, low, strict=True)
+        )
+    weight = valid.float()
+    cells = Cells(weight, weight, rows, columns)
+    return cells._replace(residual=(depth - cells.mean(interpolated)) * weight)
+
+
+def consistent_gate(
+    gate: Tensor,
+    trust: Tensor,
+    *,
+    position: Tensor,
+    reach: Tensor,
+    fixed: Tensor,
+    interpolated: Tensor,
+    cells: Cells,
+    iterations: int,
+) -> Tensor:
+    """Move the gate until the means of the output come nearer to the measurements.
+
+    The output is interpolated + reach (sigmoid(logit(position) + gate) - position) + fixed. Each
+    iteration takes one Newton step for one number by cell, added to the logits of its pixels: it
+    moves the edge that the network drew inside the cell, and leaves surfaces as they are.
+
+    Args:
+        gate: float32 (B, 1, H, W), of the network.
+        trust: the same, in [-1, 1]: the share of the step that a pixel takes.
+        position: of the interpolated input in its local range, in (0, 1).
+        reach: metres, what a gate can move a pixel.
+        fixed: metres, what else was added to the interpolated input.
+        interpolated: metres.
+        cells: of the measurements.
+        iterations: number of steps.
+
+    Returns:
+        float32 (B, 1, H, W).
+    """
+    start = torch.logit(position)
+    for _ in range(iterations):
+        share = torch.sigmoid(start + gate)
+        change = cells.mean(reach * (share - position) + fixed)
+        slope = cells.mean(reach * share * (1.0 - share) + _TINY_SPAN * interpolated)
+        slope = torch.where(cells.valid > 0, slope, 1.0)
+        step = _LARGEST_STEP * torch.tanh((cells.residual - change) / slope / _LARGEST_STEP)
+        gate = gate + trust * cells.spread(step * cells.valid, (gate.shape[-2], gate.shape[-1]))
+    return gate
