@@ -202,7 +202,7 @@ def training_degradation(
 ) -> Degradation:
     """Draw the degradation of one training sample.
 
-    Half are downsampled x2 to x16, a quarter come from a dense sensor, a quarter are sparse
+    Half are downsampled x2 to x16, nearly a third come from a dense sensor, the rest are sparse
     points or LiDAR lines, so that one network learns all. frame_size: (H, W) of the frame that
     crops are cut from; 'sparse points' mean that many in it. On crops, scale factors stay what
     they are.
@@ -213,7 +213,7 @@ def training_degradation(
     kind = rng.random()
     if kind < 0.5:
         steps += _draw_downsampled(rng)
-    elif kind < 0.75:
+    elif kind < 0.8:
         steps += _draw_sensor(rng)
     else:
         steps += _draw_sparse(rng, frame_size)
@@ -307,17 +307,21 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
         if rng.random() < 0.4:
             steps.append(LowFrequencyBias(float(rng.uniform(0, 0.01))))
         steps += _draw_holes(rng, 0.35) + _draw_holes(rng, 0.35)
-    elif kind < 0.68:
+    elif kind < 0.64:
         sensor = TimeOfFlight(
             _log_uniform(rng, 1.5, 8), flying=float(rng.uniform(0, 0.7)),
             sigma=_log_uniform(rng, 0.001, 0.01),
         )  # fmt: skip
         steps += [sensor, *_draw_holes(rng, 0.4)]
-    elif kind < 0.85:
+    elif kind < 0.78:
         steps.append(PhoneLidar(_log_uniform(rng, 2, 8), stride=int(rng.integers(4, 9))))
     else:
-        # Perfect but for what fails on glass: nothing hides what has to be repaired.
-        steps.append(GlassHoles(int(rng.integers(1, 5)), see_through=float(rng.uniform(0, 0.6))))
+        # Perfect but for its holes: nothing hides what has to be repaired.
+        if rng.random() < 0.5:
+            glass = GlassHoles(int(rng.integers(1, 5)), see_through=float(rng.uniform(0, 0.6)))
+            steps.append(glass)
+        else:
+            steps += _draw_holes(rng, 1.0) + _draw_holes(rng, 0.5)
         steps += _chance(rng, (0.5, lambda: GaussianNoise(_log_uniform(rng, 0.001, 0.02))))
     return steps + _chance(rng, (0.3, lambda: Quantise('mm')))
 

@@ -143,11 +143,13 @@ def _padded_cells(
         'cell_valid': torch.zeros(1, *most),
         'cell_rows': torch.zeros(1, most[0], high[0]),
         'cell_columns': torch.zeros(1, most[1], high[1]),
+        'cell_averaged': torch.zeros(1, 1, 1),
     }
     if cells is not None:
         height, width = low
         values['cell_residual'][:, :height, :width] = cells.residual[0]
         values['cell_valid'][:, :height, :width] = cells.valid[0]
+        values['cell_averaged'] = cells.averaged[0]
         values['cell_rows'][0, :height] = averaging_matrix(height, high[0])
         values['cell_columns'][0, :width] = averaging_matrix(width, high[1])
     return values
