@@ -3,13 +3,14 @@
 
 A cell of a low-resolution depth map is the mean of the surface that it sees, more or less: exactly
 so for area-averaged maps, nearly for sensors that integrate over a pixel, not at all for maps that
-kept one point of each cell. Which of them it is shows at the edges of the map itself: where cells are
-means, those on an edge lie between its two sides. Beyond that the network says how far each pixel
-may trust it.
+kept one point of each cell. Which of them it is shows at the edges of the map itself: where cells
+are means, those on an edge lie between its two sides. Beyond that the network says how far each
+pixel may trust it.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 import torch
@@ -57,20 +58,27 @@ class Cells(NamedTuple):
         if self.rows is None or self.columns is None:
             ratio = [n // m for n, m in zip(image.shape[-2:], self.valid.shape[-2:], strict=True)]
             return functional.avg_pool2d(image, ratio)
-        # Half precision would round what is left of a difference of millimetres.
-        with torch.autocast(image.device.type, enabled=False):
-            return self.rows @ image.float() @ self.columns.mT
+        with _full_precision(image):
+            return self.rows @ image.float() @ self.columns.transpose(-2, -1)
 
     def spread(self, values: Tensor, size: tuple[int, int]) -> Tensor:
         """Give each pixel the value of its cell: (B, 1, h, w) -> (B, 1, H, W)."""
         if self.rows is None or self.columns is None:
             return functional.interpolate(values, size=size, mode='nearest-exact')
-        with torch.autocast(values.device.type, enabled=False):
+        with _full_precision(values):
             rows, columns = (
                 axis / axis.sum(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
                 for axis in (self.rows, self.columns)
             )
-            return rows.mT @ values.float() @ columns
+            return rows.transpose(-2, -1) @ values.float() @ columns
+
+
+def _full_precision(tensor: Tensor) -> contextlib.AbstractContextManager:
+    """Half precision would round away differences of millimetres."""
+    device = tensor.device.type
+    if not torch.amp.is_autocast_available(device):
+        return contextlib.nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def averaging_matrix(count: int, length: int, device: torch.device | None = None) -> Tensor:
@@ -97,7 +105,10 @@ def averaged(depth: Tensor, valid: Tensor) -> Tensor:
     """
     filled = torch.where(valid, depth, torch.ones_like(depth))
     weights, mixed = [], []
-    for image, known in ((filled, valid.float()), (filled.mT, valid.mT.float())):
+    for image, known in (
+        (filled, valid.float()),
+        (filled.transpose(-2, -1), valid.float().transpose(-2, -1)),
+    ):
         count = image.shape[-1] - 4
         if count < 1:
             continue

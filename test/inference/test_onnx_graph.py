@@ -2,6 +2,7 @@
 """Graphs in the real ONNX Runtime, against PyTorch."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ def session_of(content):
 
 SMALL = FusionUNetConfig(stem=2, widths=(8, 8, 12, 16), training_size=64)
 DETAILED = FusionUNetConfig(stem=4, widths=(8, 8, 12, 16), training_size=64, detail_width=8)
+CONSISTENT = dataclasses.replace(DETAILED, consistency_steps=2)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,8 @@ DETAILED = FusionUNetConfig(stem=4, widths=(8, 8, 12, 16), training_size=64, det
         (DETAILED, GraphSizes((150, 113), (75, 56))),  # padded
         (DETAILED, GraphSizes((160, 96), (160, 96))),  # as large as RGB: coarser cells
         (SMALL, GraphSizes((96, 64), (12, 8), (42, 28))),
+        (CONSISTENT, GraphSizes((160, 96), (40, 24))),
+        (CONSISTENT, GraphSizes((150, 113), (50, 37))),  # pixels belong to two cells
     ],
 )
 def test_a_graph_gives_what_pytorch_gives(randomised, config, sizes):

@@ -178,9 +178,14 @@ def test_what_cannot_be_written_does_not_end_the_training(
 
 def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_path, monkeypatch):
     grown = dataclasses.replace(
-        TINY, fusion=dataclasses.replace(TINY.fusion, stem=4, detail_width=8), name='grown'
+        TINY,
+        fusion=dataclasses.replace(TINY.fusion, stem=4, detail_width=8, consistency_steps=2),
+        name='grown',
     )
-    former = dataclasses.replace(grown, fusion=dataclasses.replace(grown.fusion, detail_width=0))
+    former = dataclasses.replace(
+        grown,
+        fusion=dataclasses.replace(grown.fusion, detail_width=0, consistency_steps=0),
+    )
     monkeypatch.setitem(model_config.CONFIGURATIONS, 'grown', grown)
     before = DepthSR(former).eval()
     torch.nn.init.normal_(before.fusion.head[0].weight, std=0.1)
@@ -188,6 +193,7 @@ def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_pat
     config = TrainingConfig(model='grown', steps=1, initial_weights=str(tmp_path / 'former'))
     after = build_model(config).eval()
     assert after.config.fusion.detail_width == 8
+    assert after.config.fusion.head_channels == 4
     rgb, depth = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 16, 16) + 1
     with torch.inference_mode():
         assert torch.equal(after(rgb, depth).depth, before(rgb, depth).depth)
