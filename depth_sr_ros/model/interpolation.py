@@ -24,6 +24,10 @@ _SMALLEST_CELL = 3.0
 # above which as rough. A map in whole millimetres has up to 0.2% at 1 m; curved surfaces without
 # an edge seen by 80x60 pixels have 0.04%; depth edges have percents.
 _SMOOTH, _ROUGH = 0.002, 0.01
+# Roughness of a hole in smooth surroundings: what hides there mostly goes on as what surrounds it.
+_HOLE_ROUGHNESS = 0.5
+# Cells of the shorter side of the coarsest grid on which surroundings are looked at.
+_COARSEST_SURROUNDINGS = 5
 
 
 def valid_mask(depth: Tensor) -> Tensor:
@@ -180,6 +184,29 @@ def local_range(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Te
     return _from_cells(lower, exponent, depth, size), _from_cells(upper, exponent, depth, size)
 
 
+def _bend(inverse: Tensor) -> Tensor:
+    """Largest second difference of (B, 1, h, w), relative to it."""
+    padded = functional.pad(inverse, (1, 1, 1, 1), mode='replicate')
+    height, width = inverse.shape[-2:]
+
+    def shifted(row: int, column: int) -> Tensor:
+        return padded[..., 1 + row : 1 + row + height, 1 + column : 1 + column + width]
+
+    horizontal = shifted(0, 1) - 2.0 * inverse + shifted(0, -1)
+    vertical = shifted(1, 0) - 2.0 * inverse + shifted(-1, 0)
+    mixed = 0.25 * (shifted(1, 1) - shifted(1, -1) - shifted(-1, 1) + shifted(-1, -1))
+    bend = torch.maximum(torch.maximum(horizontal.abs(), vertical.abs()), mixed.abs())
+    bend = bend / inverse.clamp_min(torch.finfo(torch.float32).tiny)
+    # Repeated border pixels make a bend of any slope.
+    return functional.pad(bend[..., 1:-1, 1:-1], (1, 1, 1, 1), mode='replicate')
+
+
+def _rough(bend: Tensor, scale: float = 1.0) -> Tensor:
+    """0 below the smooth bend, 1 above the rough one, both times `scale`."""
+    rough = ((bend - scale * _SMOOTH) / (scale * (_ROUGH - _SMOOTH))).clamp(0.0, 1.0)
+    return rough * rough * (3.0 - 2.0 * rough)
+
+
 def roughness(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
     """Where a depth map is more than smooth surfaces without noise.
 
@@ -193,28 +220,48 @@ def roughness(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
         size: (H, W) of the result.
 
     Returns:
-        float32 (B, 1, H, W): 0 on smooth surfaces, 1 at edges, in noise, and where any
-        measurement of the window is missing.
+        float32 (B, 1, H, W): 0 on smooth surfaces, 1 at edges and in noise. Where any measurement
+        of the window is missing 1, but _HOLE_ROUGHNESS in a hole whose surroundings are smooth.
     """
     inverse = 1.0 / torch.where(valid, depth, torch.ones_like(depth)).to(torch.float32)
-    padded = functional.pad(inverse, (1, 1, 1, 1), mode='replicate')
-    height, width = inverse.shape[-2:]
-
-    def shifted(row: int, column: int) -> Tensor:
-        return padded[..., 1 + row : 1 + row + height, 1 + column : 1 + column + width]
-
-    horizontal = shifted(0, 1) - 2.0 * inverse + shifted(0, -1)
-    vertical = shifted(1, 0) - 2.0 * inverse + shifted(-1, 0)
-    mixed = 0.25 * (shifted(1, 1) - shifted(1, -1) - shifted(-1, 1) + shifted(-1, -1))
-    bend = torch.maximum(torch.maximum(horizontal.abs(), vertical.abs()), mixed.abs()) / inverse
-    # Repeated border pixels make a bend of any slope.
-    bend = functional.pad(bend[..., 1:-1, 1:-1], (1, 1, 1, 1), mode='replicate')
-    rough = ((bend - _SMOOTH) / (_ROUGH - _SMOOTH)).clamp(0.0, 1.0)
-    rough = torch.where(valid, rough * rough * (3.0 - 2.0 * rough), torch.ones_like(rough))
+    rough = _rough(_bend(inverse))
     exponent = _cell_exponent(depth, size)
+    surroundings = _surroundings(inverse, valid, rough, exponent)
+    rough = torch.where(valid, rough, torch.ones_like(rough))
     for _ in range(exponent):
         rough = functional.max_pool2d(_pad_to_even(rough, 0.0), 2)
-    return _from_cells(functional.max_pool2d(rough, 3, 1, 1), exponent, depth, size)
+    rough = _from_cells(functional.max_pool2d(rough, 3, 1, 1), exponent, depth, size)
+    surroundings = _from_cells(functional.max_pool2d(surroundings, 3, 1, 1), 0, depth, size)
+    return torch.minimum(rough, surroundings.clamp_min(_HOLE_ROUGHNESS))
+
+
+def _surroundings(inverse: Tensor, valid: Tensor, rough: Tensor, exponent: int) -> Tensor:
+    """Roughness of the finest grid on which no cell of the 3x3 window is empty, (B, 1, h, w).
+
+    Args:
+        inverse: float32 (B, 1, h, w), 1/m.
+        valid: bool (B, 1, h, w).
+        rough: of the grid itself.
+        exponent: grids up to this many halvings are as fine as RGB allows: the same bends count.
+    """
+    weight = valid.to(torch.float32)
+    total = inverse * weight
+    levels = []
+    while True:
+        measured = (weight > 0).to(torch.float32)
+        levels.append((rough * measured, -functional.max_pool2d(-measured, 3, 1, 1)))
+        if min(weight.shape[-2:]) <= _COARSEST_SURROUNDINGS:
+            break
+        total = functional.avg_pool2d(_pad_to_even(total, 0.0), 2)
+        weight = functional.avg_pool2d(_pad_to_even(weight, 0.0), 2)
+        mean = total / weight.clamp_min(1e-6)
+        rough = _rough(_bend(mean), 2.0 ** max(0, len(levels) - exponent))
+    result = torch.ones_like(rough)
+    for rough, whole in reversed(levels):
+        if result.shape != rough.shape:
+            result = _double(result, *rough.shape[-2:])
+        result = torch.lerp(result, rough, whole)
+    return result
 
 
 def interpolate_depth(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -107,12 +107,21 @@ def test_planes_are_smooth_and_edges_noise_and_holes_are_rough(size):
         1 + 0.02 * torch.randn(plane.shape, generator=torch.Generator().manual_seed(0))
     )
     assert roughness(noisy, everywhere, size).mean() > 0.95
-    holed = plane.clone()
-    holed[..., 10:14, 10:14] = torch.nan
-    rough = roughness(torch.where(everywhere, holed, 0.0), valid_mask(holed), size)
     scale = size[0] // 30
-    assert (rough[..., 10 * scale : 14 * scale, 10 * scale : 14 * scale] == 1).all()
-    assert rough[..., 26 * scale :].max() == 0
+    # Inside a hole in a plane, in one that an edge runs through, and far from both.
+    step = plane.clone()
+    step[..., 20:] *= 1.5
+    inside = []
+    for surface in (plane, step):
+        holed = surface.clone()
+        holed[..., 10:14, 18:23] = torch.nan
+        rough = roughness(holed, valid_mask(holed), size)
+        inside.append(rough[..., 10 * scale : 14 * scale, 18 * scale : 22 * scale])
+        assert rough[..., 34 * scale :].max() == 0
+    # Cells of which a part is missing bend even a plane.
+    assert 0.5 <= inside[0].min()
+    assert inside[0].max() < 0.95
+    assert (inside[1] == 1).all()
 
 
 def test_a_hole_in_a_slanted_surface_is_filled_with_its_slant():
