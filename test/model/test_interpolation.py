@@ -119,9 +119,9 @@ def test_planes_are_smooth_and_edges_noise_and_holes_are_rough(size):
         inside.append(rough[..., 10 * scale : 14 * scale, 18 * scale : 22 * scale])
         assert rough[..., 34 * scale :].max() == 0
     # Cells of which a part is missing bend even a plane.
-    assert 0.5 <= inside[0].min()
+    assert inside[0].min() >= 0.5
     assert inside[0].max() < 0.95
-    assert (inside[1] == 1).all()
+    assert inside[1].min() > 0.95
 
 
 def test_a_hole_in_a_slanted_surface_is_filled_with_its_slant():
