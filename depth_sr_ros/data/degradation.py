@@ -208,12 +208,12 @@ def training_degradation(
     they are.
     """
     steps: list[Degradation] = []
-    if rng.random() < 0.2:
+    if rng.random() < 0.15:
         steps.append(Misregistration(pixels=float(rng.uniform(0.5, 3))))
     kind = rng.random()
     if kind < 0.5:
         steps += _draw_downsampled(rng)
-    elif kind < 0.8:
+    elif kind < 0.78:
         steps += _draw_sensor(rng)
     else:
         steps += _draw_sparse(rng, frame_size)
@@ -255,7 +255,7 @@ def _draw_downsampled(rng: np.random.Generator) -> list[Degradation]:
         factor = float(rng.choice([4, 8, 16]))
     else:
         factor = _log_uniform(rng, 2, 16)
-    method = str(rng.choice(['area', 'bicubic', 'nearest'], p=[0.5, 0.25, 0.25]))
+    method = str(rng.choice(['area', 'bicubic', 'nearest'], p=[0.55, 0.25, 0.2]))
     steps.append(Downsample(factor, method))
     noise = rng.random()
     if noise < 0.25:

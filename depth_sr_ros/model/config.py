@@ -34,6 +34,8 @@ class FusionUNetConfig:
             or 8 a cell of the first stage stands for more pixels than its channels tell apart.
         consistency_steps: how often the output of low-resolution input is brought nearer to its
             measurements (`depth_sr_ros.model.consistency`); 0 for never, as in the seed.
+        smoothing_sizes: pixels over which the input is averaged to offer the network maps without
+            noise, each of which it mixes in where it sees fit; none in the seed.
     """
 
     stem: int = 2
@@ -46,6 +48,7 @@ class FusionUNetConfig:
     hole_residual_range: float = 0.5
     detail_width: int = 0
     consistency_steps: int = 0
+    smoothing_sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         # JSON has no tuples.
@@ -56,6 +59,9 @@ class FusionUNetConfig:
                 raise ValueError(
                     f'{name} is {value}: expected {ENCODER_STAGES} positive whole numbers'
                 )
+        object.__setattr__(self, 'smoothing_sizes', tuple(self.smoothing_sizes))
+        if any(size < 2 for size in self.smoothing_sizes):
+            raise ValueError(f'smoothing_sizes is {self.smoothing_sizes}: expected 2 or more each')
         if self.stem not in (1, 2, 4, 8):
             raise ValueError(f'stem is {self.stem}: expected 1, 2, 4 or 8')
         if self.detail_width < 0 or (self.detail_width and self.stem < 4):
@@ -69,8 +75,8 @@ class FusionUNetConfig:
 
     @property
     def head_channels(self) -> int:
-        """Gate, residual, confidence, and trust in the measured means where those are used."""
-        return 4 if self.consistency_steps else 3
+        """Gate, residual, confidence; trust in measured means and shares of smoothed maps if any."""
+        return 3 + bool(self.consistency_steps) + len(self.smoothing_sizes)
 
     @property
     def total_stride(self) -> int:
@@ -204,6 +210,7 @@ CONFIGURATIONS: dict[str, DepthSRConfig] = {
             training_size=192,
             detail_width=24,
             consistency_steps=3,
+            smoothing_sizes=(12, 48),
         ),
         relative_depth=RelativeDepthConfig(DEPTH_ANYTHING_EMBEDDED, short_side=196),
     ),

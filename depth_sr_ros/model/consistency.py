@@ -4,18 +4,20 @@
 A cell of a low-resolution depth map is the mean of the surface that it sees, more or less: exactly
 so for area-averaged maps, nearly for sensors that integrate over a pixel, not at all for maps that
 kept one point of each cell. Which of them it is shows at the edges of the map itself: where cells
-are means, those on an edge lie between its two sides. Beyond that the network says how far each
-pixel may trust it.
+are means, those on an edge lie between its two sides. Whether a cell saw what lies below it in the
+RGB image shows where the network, without it, would have drawn the edges. Beyond that the network
+says how far each pixel may trust it.
 """
 
 from __future__ import annotations
 
-import contextlib
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from depth_sr_ros.model.interpolation import averaging_matrix, full_precision
 
 # Measurements of fewer RGB pixels than this in each direction say nothing about single ones.
 SMALLEST_RATIO = 2.0
@@ -30,6 +32,14 @@ _SMALLEST_JUMP, _LARGEST_JUMP = 0.15, 0.45
 # rendered scenes 0.02 to 0.2 where one point of each cell was kept (x4 to x16, without noise),
 # 0.25 to 0.5 for means, 0.2 to 0.3 for time-of-flight cameras.
 _UNMIXED, _MIXED = 0.14, 0.26
+# Freedom of a cell, relative to its depth, below which it says nothing of the agreement and above
+# which it counts fully; and the largest deviation that counts.
+_SMALLEST_FREEDOM, _LARGEST_FREEDOM = 0.1, 0.3
+_LARGEST_DEVIATION = 0.1
+# Cosine between what cells measured and what the network drew without them. On rendered scenes
+# the median is 0.6 to 0.7 for means, 0.3 where x4 is shifted by 2 pixels, below 0 for
+# time-of-flight cameras.
+_DISAGREE, _AGREE = 0.15, 0.55
 # A map without edges counts as this many edges of one full weight at _MIXED.
 _PRIOR_EDGES = 0.3
 
@@ -58,36 +68,19 @@ class Cells(NamedTuple):
         if self.rows is None or self.columns is None:
             ratio = [n // m for n, m in zip(image.shape[-2:], self.valid.shape[-2:], strict=True)]
             return functional.avg_pool2d(image, ratio)
-        with _full_precision(image):
+        with full_precision(image):
             return self.rows @ image.float() @ self.columns.transpose(-2, -1)
 
     def spread(self, values: Tensor, size: tuple[int, int]) -> Tensor:
         """Give each pixel the value of its cell: (B, 1, h, w) -> (B, 1, H, W)."""
         if self.rows is None or self.columns is None:
             return functional.interpolate(values, size=size, mode='nearest-exact')
-        with _full_precision(values):
+        with full_precision(values):
             rows, columns = (
                 axis / axis.sum(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
                 for axis in (self.rows, self.columns)
             )
             return rows.transpose(-2, -1) @ values.float() @ columns
-
-
-def _full_precision(tensor: Tensor) -> contextlib.AbstractContextManager:
-    """Half precision would round away differences of millimetres."""
-    device = tensor.device.type
-    if not torch.amp.is_autocast_available(device):
-        return contextlib.nullcontext()
-    return torch.autocast(device, enabled=False)
-
-
-def averaging_matrix(count: int, length: int, device: torch.device | None = None) -> Tensor:
-    """(count, length): the mean of `length` pixels over each of `count` equal cells."""
-    cell = length / count
-    cells = torch.arange(float(count), device=device)[:, None] * cell
-    pixels = torch.arange(float(length), device=device)[None]
-    overlap = torch.minimum(cells + cell, pixels + 1.0) - torch.maximum(cells, pixels)
-    return overlap.clamp_min(0.0) / cell
 
 
 def averaged(depth: Tensor, valid: Tensor) -> Tensor:
@@ -153,6 +146,39 @@ def cells_of(depth: Tensor, valid: Tensor, interpolated: Tensor) -> Cells | None
     weight = valid.float()
     cells = Cells(weight, weight, rows, columns, averaged(depth, valid))
     return cells._replace(residual=(depth - cells.mean(interpolated)) * weight)
+
+
+def agreement(drawn: Tensor, reach: Tensor, interpolated: Tensor, cells: Cells) -> Tensor:
+    """Whether the edges that the network drew from the RGB image are those of the measurements.
+
+    They are not where the sensor's calibration is off by pixels, or where its pixels see something
+    else than what lies below them. One edge bears weak witness of that, all of a frame strong one.
+
+    Args:
+        drawn: float32 (B, 1, H, W), metres: what the network adds to the interpolated input.
+        reach: metres, what it may add; large at edges.
+        interpolated: metres.
+        cells: of the measurements.
+
+    Returns:
+        float32 (B, 1, 1, 1), 0 to 1; 0 for a map without edges.
+    """
+    depth = cells.mean(interpolated).clamp_min(torch.finfo(torch.float32).tiny)
+    freedom = cells.mean(reach) / depth
+    weight = (freedom - _SMALLEST_FREEDOM) / (_LARGEST_FREEDOM - _SMALLEST_FREEDOM)
+    weight = weight.clamp(0.0, 1.0) * cells.valid
+    measured, mean = (
+        (values / depth).clamp(-_LARGEST_DEVIATION, _LARGEST_DEVIATION)
+        for values in (cells.residual, cells.mean(drawn))
+    )
+
+    def product(one: Tensor, other: Tensor) -> Tensor:
+        return (weight * one * other).mean(dim=(-2, -1), keepdim=True)
+
+    # The constant keeps the gradient finite where there is nothing to compare.
+    norm = product(measured, measured) * product(mean, mean) + _TINY_SPAN**4
+    share = (product(measured, mean) / norm.sqrt() - _DISAGREE) / (_AGREE - _DISAGREE)
+    return share.clamp(0.0, 1.0)
 
 
 def consistent_gate(

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from depth_sr_ros.model.config import DepthSRConfig
-from depth_sr_ros.model.consistency import Cells, cells_of, consistent_gate
+from depth_sr_ros.model.consistency import Cells, agreement, cells_of, consistent_gate
 from depth_sr_ros.model.fusion_unet import FusionUNet
 from depth_sr_ros.model.interpolation import (
     interpolate,
     local_range,
     roughness,
+    smoothed,
     valid_mask,
 )
 from depth_sr_ros.model.median import masked_median
@@ -194,25 +195,34 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             dim=1,
         )
         prediction = self._predict(torch.cat([relative, image], dim=1), low_resolution, validity)
-        gate, residual, confidence_logit, *trust = prediction.float().split(1, dim=1)
+        gate, residual, confidence_logit, *others = prediction.float().split(1, dim=1)
+        trust = others.pop(0) if self.config.fusion.consistency_steps else None
         gate = gate.clamp(-_LARGEST_GATE, _LARGEST_GATE)
         bound = 0.5 * span + interpolated * self._residual_range(validity)
         offset = bound * torch.tanh(residual)
-        if trust and cells is not None:
+        for share, size in zip(others, self.config.fusion.smoothing_sizes, strict=True):
+            smooth = smoothed(interpolated, size).clamp(lower, upper)
+            offset = offset + torch.tanh(share) * (smooth - interpolated)
+
+        def drawn(gate: Tensor) -> Tensor:
+            # span * (sigmoid(logit(position) + gate) - position), exactly zero for a gate of zero.
+            factor = torch.exp(gate) - 1.0
+            step = span * position * (1.0 - position) * factor / (1.0 + position * factor)
+            return rough * (step + offset)
+
+        if trust is not None and cells is not None:
+            reach = rough * span
             gate = consistent_gate(
                 gate,
-                torch.tanh(trust[0]),
+                torch.tanh(trust) * agreement(drawn(gate), reach, interpolated, cells),
                 position=position,
-                reach=rough * span,
+                reach=reach,
                 fixed=rough * offset,
                 interpolated=interpolated,
                 cells=cells,
                 iterations=self.config.fusion.consistency_steps,
             )
-        # span * (sigmoid(logit(position) + gate) - position), exactly zero for a gate of zero.
-        factor = torch.exp(gate) - 1.0
-        step = span * position * (1.0 - position) * factor / (1.0 + position * factor)
-        result = interpolated + rough * (step + offset)
+        result = interpolated + drawn(gate)
         result = torch.maximum(result, _NEAREST_SHARE * interpolated)
         return DepthSROutput(result, confidence_logit, interpolated)
 

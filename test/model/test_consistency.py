@@ -12,11 +12,10 @@ from depth_sr_ros.data.demo_clip import DemoClip
 from depth_sr_ros.model.consistency import (
     Cells,
     averaged,
-    averaging_matrix,
     cells_of,
     consistent_gate,
 )
-from depth_sr_ros.model.interpolation import interpolate, valid_mask
+from depth_sr_ros.model.interpolation import averaging_matrix, interpolate, valid_mask
 
 
 @pytest.fixture(scope='module')
