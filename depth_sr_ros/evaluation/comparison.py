@@ -26,6 +26,9 @@ from depth_sr_ros.evaluation.scoring import (
 )
 from depth_sr_ros.evaluation.tuning import tuned_settings
 
+# Metres: float32 rounds depths beyond 8 m to a micrometre, and engines round differently.
+_ROUNDING = 1e-6
+
 
 @dataclass
 class Row:
@@ -123,7 +126,7 @@ class Comparison:
         return [
             case.name
             for case, a, b in zip(self.row.cases, before, after, strict=True)
-            if b['rmse'] > a['rmse'] * (1 + 1e-6)
+            if b['rmse'] > a['rmse'] + _ROUNDING
         ]
 
     def as_json(self) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class FusionUNetConfig:
 
     @property
     def head_channels(self) -> int:
-        """Gate, residual, confidence; trust in measured means and shares of smoothed maps if any."""
+        """Gate, residual, confidence, and if any: trust in means, shares of smoothed maps."""
         return 3 + bool(self.consistency_steps) + len(self.smoothing_sizes)
 
     @property

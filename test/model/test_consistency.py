@@ -11,6 +11,7 @@ from depth_sr_ros.data.degradation import parse_degradation
 from depth_sr_ros.data.demo_clip import DemoClip
 from depth_sr_ros.model.consistency import (
     Cells,
+    agreement,
     averaged,
     cells_of,
     consistent_gate,
@@ -115,6 +116,37 @@ def test_without_edges_cells_count_as_means(shape):
     depth = torch.full((1, 1, *shape), 2.0)
     assert averaged(depth, valid_mask(depth)).item() == 1.0
     assert averaged(depth, torch.zeros_like(depth, dtype=torch.bool)).item() == 1.0
+
+
+def test_agreement_is_high_where_the_drawn_edges_are_those_measured():
+    truth, depth = two_surfaces((96, 128), (12, 16), 50)
+    valid = valid_mask(depth)
+    interpolated = interpolate(depth, valid, (96, 128))
+    cells = cells_of(depth, valid, interpolated)
+
+    def share(shift, factor=1.0):
+        drawn = factor * (torch.roll(truth, shift, dims=-1) - interpolated)
+        drawn[..., :8] = drawn[..., -8:] = 0.0  # What the shift brings round.
+        scaled = cells._replace(residual=factor * cells.residual)
+        reach = torch.full_like(interpolated, factor)
+        return agreement(drawn, reach, factor * interpolated, scaled).item()
+
+    assert share(0) > 0.9
+    assert share(1) > share(3)
+    assert share(4) < 0.4 > share(-4)
+    assert share(2, 10.0) == pytest.approx(share(2), abs=1e-4)
+
+
+def test_without_edges_nothing_agrees():
+    depth = torch.full((1, 1, 6, 8), 2.0)
+    valid = valid_mask(depth)
+    interpolated = interpolate(depth, valid, (48, 64))
+    cells = cells_of(depth, valid, interpolated)
+    drawn = torch.rand_like(interpolated).requires_grad_()
+    share = agreement(drawn, torch.zeros_like(drawn), interpolated, cells)
+    assert share.item() == 0.0
+    share.sum().backward()
+    assert torch.isfinite(drawn.grad).all()
 
 
 def test_gradients_stay_finite_where_nothing_is_measured():

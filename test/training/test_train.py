@@ -179,12 +179,16 @@ def test_what_cannot_be_written_does_not_end_the_training(
 def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_path, monkeypatch):
     grown = dataclasses.replace(
         TINY,
-        fusion=dataclasses.replace(TINY.fusion, stem=4, detail_width=8, consistency_steps=2),
+        fusion=dataclasses.replace(
+            TINY.fusion, stem=4, detail_width=8, consistency_steps=2, smoothing_sizes=(8,)
+        ),
         name='grown',
     )
     former = dataclasses.replace(
         grown,
-        fusion=dataclasses.replace(grown.fusion, detail_width=0, consistency_steps=0),
+        fusion=dataclasses.replace(
+            grown.fusion, detail_width=0, consistency_steps=0, smoothing_sizes=()
+        ),
     )
     monkeypatch.setitem(model_config.CONFIGURATIONS, 'grown', grown)
     before = DepthSR(former).eval()
@@ -193,7 +197,7 @@ def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_pat
     config = TrainingConfig(model='grown', steps=1, initial_weights=str(tmp_path / 'former'))
     after = build_model(config).eval()
     assert after.config.fusion.detail_width == 8
-    assert after.config.fusion.head_channels == 4
+    assert after.config.fusion.head_channels == 5
     rgb, depth = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 16, 16) + 1
     with torch.inference_mode():
         assert torch.equal(after(rgb, depth).depth, before(rgb, depth).depth)
