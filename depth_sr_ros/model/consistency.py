@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from depth_sr_ros.model.interpolation import averaging_matrix, full_precision
+from depth_sr_ros.model.averaging import averaging_matrix, full_precision
 
 # Measurements of fewer RGB pixels than this in each direction say nothing about single ones.
 SMALLEST_RATIO = 2.0

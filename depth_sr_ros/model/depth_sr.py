@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from depth_sr_ros.model.averaging import smoothed
 from depth_sr_ros.model.config import DepthSRConfig
 from depth_sr_ros.model.consistency import Cells, agreement, cells_of, consistent_gate
 from depth_sr_ros.model.fusion_unet import FusionUNet
@@ -19,7 +20,6 @@ from depth_sr_ros.model.interpolation import (
     interpolate,
     local_range,
     roughness,
-    smoothed,
     valid_mask,
 )
 from depth_sr_ros.model.median import masked_median

@@ -7,8 +7,6 @@ so multiplying all depths by a constant multiplies every result by it.
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -264,60 +262,6 @@ def _surroundings(inverse: Tensor, valid: Tensor, rough: Tensor, exponent: int) 
             result = _double(result, *rough.shape[-2:])
         result = torch.lerp(result, rough, whole)
     return result
-
-
-def full_precision(tensor: Tensor) -> contextlib.AbstractContextManager:
-    """No autocast: half precision would round away differences of millimetres."""
-    device = tensor.device.type
-    if not torch.amp.is_autocast_available(device):
-        return contextlib.nullcontext()
-    return torch.autocast(device, enabled=False)
-
-
-def averaging_matrix(count: int, length: int, device: torch.device | None = None) -> Tensor:
-    """(count, length): the mean of `length` pixels over each of `count` equal cells."""
-    cell = length / count
-    cells = torch.arange(float(count), device=device)[:, None] * cell
-    pixels = torch.arange(float(length), device=device)[None]
-    overlap = torch.minimum(cells + cell, pixels + 1.0) - torch.maximum(cells, pixels)
-    return overlap.clamp_min(0.0) / cell
-
-
-def _spreading_matrix(count: int, length: int, device: torch.device) -> Tensor:
-    """(length, count): linear between the centres of equal cells, and beyond the outer ones."""
-    place = (torch.arange(float(length), device=device)[:, None] + 0.5) * (count / length) - 0.5
-    left = place.floor().clamp(0.0, count - 2.0)
-    cells = torch.arange(float(count), device=device)[None]
-    return (1.0 - (place - left)) * (cells == left) + (place - left) * (cells == left + 1.0)
-
-
-def smoothed(interpolated: Tensor, size: float) -> Tensor:
-    """What remains of a map without its noise, and without everything else that is small.
-
-    Means over squares of inverse depth, linear between their centres: planes stay as they are.
-
-    Args:
-        interpolated: float32 (B, 1, H, W), metres, without holes.
-        size: side of a square, pixels.
-
-    Returns:
-        float32 (B, 1, H, W), metres.
-    """
-    inverse = 1.0 / interpolated.clamp_min(torch.finfo(torch.float32).tiny)
-    counts = [max(2, round(length / size)) for length in interpolated.shape[-2:]]
-    average, spread = zip(
-        *(
-            (averaging_matrix(n, m, inverse.device), _spreading_matrix(n, m, inverse.device))
-            for n, m in zip(counts, interpolated.shape[-2:], strict=True)
-        ),
-        strict=True,
-    )
-    with full_precision(inverse):
-        means = average[0] @ inverse @ average[1].T
-        smooth = spread[0] @ (means @ spread[1].T)
-    # Beyond the outer centres a steep line can reach zero.
-    smooth = torch.maximum(smooth, 0.5 * means.amin(dim=(-2, -1), keepdim=True))
-    return 1.0 / smooth
 
 
 def interpolate_depth(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:

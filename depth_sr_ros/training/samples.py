@@ -20,9 +20,10 @@ from depth_sr_ros.data.degradation import (
 )
 from depth_sr_ros.data.frame import RGBDFrame
 from depth_sr_ros.data.imitated_guide import imitate_guide
+from depth_sr_ros.model.averaging import averaging_matrix
 from depth_sr_ros.model.consistency import SMALLEST_RATIO, Cells
 from depth_sr_ros.model.depth_sr import PreparedDepth, normalisation_of, prepare_depth
-from depth_sr_ros.model.interpolation import averaging_matrix, valid_mask
+from depth_sr_ros.model.interpolation import valid_mask
 from depth_sr_ros.model.relative_depth import normalise_relative_depth
 from depth_sr_ros.training.config import SourceConfig, TrainingConfig
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from depth_sr_ros.data.degradation import parse_degradation
 from depth_sr_ros.data.demo_clip import DemoClip
+from depth_sr_ros.model.averaging import averaging_matrix
 from depth_sr_ros.model.consistency import (
     Cells,
     agreement,
@@ -16,20 +17,13 @@ from depth_sr_ros.model.consistency import (
     cells_of,
     consistent_gate,
 )
-from depth_sr_ros.model.interpolation import averaging_matrix, interpolate, valid_mask
+from depth_sr_ros.model.interpolation import interpolate, valid_mask
 
 
 @pytest.fixture(scope='module')
 def frame():
     clip = DemoClip()
     return clip.rgb(0), clip.depth_truth(0)
-
-
-@pytest.mark.parametrize(('count', 'length'), [(8, 32), (7, 30), (5, 11), (4, 4)])
-def test_averaging_is_that_of_area_downsampling(count, length):
-    image = np.random.default_rng(0).random((length, 3), np.float32)
-    expected = cv2.resize(image, (3, count), interpolation=cv2.INTER_AREA)
-    assert np.allclose(averaging_matrix(count, length).numpy() @ image, expected, atol=1e-6)
 
 
 def two_surfaces(size, low, edge, top=0.0):

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Means over squares, and planes through them."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from depth_sr_ros.model.averaging import averaging_matrix, smoothed
+
+
+@pytest.mark.parametrize(('count', 'length'), [(8, 32), (7, 30), (5, 11), (4, 4)])
+def test_averaging_is_that_of_area_downsampling(count, length):
+    image = np.random.default_rng(0).random((length, 3), np.float32)
+    expected = cv2.resize(image, (3, count), interpolation=cv2.INTER_AREA)
+    assert np.allclose(averaging_matrix(count, length).numpy() @ image, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(('shape', 'size'), [((96, 128), 12), ((75, 113), 20), ((20, 30), 48)])
+def test_smoothing_takes_the_noise_and_leaves_planes(shape, size):
+    columns, rows = np.meshgrid(np.arange(shape[1]), np.arange(shape[0]))
+    plane = torch.from_numpy(1.0 / (0.4 + 0.001 * columns + 0.0015 * rows))[None, None].float()
+    assert torch.allclose(smoothed(plane, size), plane, rtol=1e-4)
+    noise = torch.randn(plane.shape, generator=torch.Generator().manual_seed(0))
+    left = smoothed(plane * (1.0 + 0.01 * noise), size) / plane - 1.0
+    assert left.std() < 0.003
+
+
+def test_smoothing_stays_positive_where_a_slope_would_run_into_the_ground():
+    steep = torch.logspace(-1, 2, 64)[None, None, None].expand(1, 1, 64, 64)
+    smooth = smoothed(steep, 40)
+    assert (smooth > 0).all()
+    assert smooth.max() < 1000.0
