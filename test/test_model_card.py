@@ -72,3 +72,25 @@ def test_figures_of_the_weights(tool, weights):
 def test_figures_of_other_weights_are_refused(tool, weights):
     with pytest.raises(ValueError, match='other-digest'):
         tool.figures(weights, report('other-digest'))
+
+
+def test_the_short_table_goes_between_the_markers_of_the_readme(
+    tool, weights, tmp_path, monkeypatch
+):
+    digest = state_digest(DepthSR.from_pretrained(weights))
+    (tmp_path / 'evaluation.json').write_text(json.dumps(report(digest)))
+    readme = tmp_path / 'README.md'
+    for path in (readme, weights / 'README.md'):
+        path.write_text(f'before\n{tool.BEGIN}old\n{tool.END}after\n')
+    arguments = [str(weights), str(tmp_path / 'evaluation.json'), '--readme', str(readme)]
+    monkeypatch.setattr('sys.argv', ['write_model_card.py', *arguments])
+    tool.main()
+    text = readme.read_text()
+    assert '| redwood scale=8 (2) | 60.0 | 50.0 | **40.0** |' in text
+    assert '1 of the 2 goals' in text
+    assert text.startswith('before\n')
+    assert text.endswith('after\n')
+    assert 'old' not in text
+    readme.write_text('no markers')
+    with pytest.raises(SystemExit, match='figures: begin'):
+        tool.main()

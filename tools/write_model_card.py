@@ -4,7 +4,8 @@
     depth_sr evaluate DATA --suite --weights WEIGHTS --out OUT
     .venv/bin/python tools/write_model_card.py depth_sr_ros/weights/embedded OUT/evaluation.json
 
-Refuses figures that other weights made. What stands between the markers of README.md is replaced.
+Refuses figures that other weights made. What stands between the markers of the card,
+WEIGHTS/README.md, is replaced, and with --readme the short table between those of the project's.
 """
 
 import argparse
@@ -48,6 +49,11 @@ def short_command(text):
     return ' '.join(['depth_sr', *words[words.index('evaluate') :]])
 
 
+def metric_of(row):
+    """What a row is judged by: where pixels were hidden, those alone."""
+    return 'rmse_hole' if row['row'].startswith('mosd') else 'rmse'
+
+
 def best_baseline(methods, metric):
     """Name and mean of the classical method with the least `metric`."""
     return min(
@@ -63,7 +69,7 @@ def row_line(row):
     """One row of the suite, in millimetres."""
     methods = row['methods']
     ours = methods['ours']['mean']
-    metric = 'rmse_hole' if row['row'].startswith('mosd') else 'rmse'
+    metric = metric_of(row)
     name, best = best_baseline(methods, metric)
     interpolated = methods['interpolated input']['mean'][metric]
     cells = [
@@ -83,6 +89,49 @@ def row_line(row):
     ause = ours.get('ause')
     cells.append('-' if ause is None else f'{ause:.2f} ({ours["ause_constant"]:.2f})')
     return '| ' + ' | '.join(cells) + ' |'
+
+
+def short_line(row):
+    """One row of the suite for those who only want to know what it brings."""
+    methods, metric = row['methods'], metric_of(row)
+    _, best = best_baseline(methods, metric)
+    values = [1e3 * methods['interpolated input']['mean'][metric], 1e3 * best]
+    values.append(1e3 * methods['ours']['mean'][metric])
+    cells = [f'**{value:.1f}**' if value == min(values) else f'{value:.1f}' for value in values]
+    name = f'{row["row"]} ({len(row["frames"])})' + (', hidden pixels' if 'hole' in metric else '')
+    return '| ' + ' | '.join([name, *cells]) + ' |'
+
+
+def short_table(report):
+    """The text between the markers of the project's README: the rows on real frames."""
+    return '\n'.join(
+        [
+            '| frames (number), depth input | interpolated | best classical filter, tuned | ours |',
+            '|---|---|---|---|',
+            *(
+                short_line(row)
+                for row in report['rows']
+                if not row['row'].startswith(('texture', 'cleargrasp synthetic'))
+            ),
+            '',
+            f'made by `{short_command(report["command"])}`; '
+            f'{sum(check["passed"] for check in report["checks"])} of the {len(report["checks"])} '
+            'goals that we set ourselves are reached.',
+            '',
+        ]
+    )
+
+
+def replace_between(path, begin, end, text):
+    """Put `text` between two lines of a file.
+
+    Raises:
+        ValueError: when the file has no such lines.
+    """
+    head, _, rest = path.read_text(encoding='utf-8').partition(begin)
+    if end not in rest:
+        raise ValueError(f'{path} has no lines {begin.strip()} and {end.strip()}')
+    path.write_text(head + begin + text + end + rest.partition(end)[2], encoding='utf-8')
 
 
 def figures(weights, report):
@@ -132,17 +181,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('weights', type=Path, help='folder of the weights and their README.md')
     parser.add_argument('evaluation', type=Path, help='evaluation.json of the suite')
+    parser.add_argument('--readme', type=Path, help="the project's README.md")
     arguments = parser.parse_args()
     report = json.loads(arguments.evaluation.read_text(encoding='utf-8'))
-    card = arguments.weights / 'README.md'
-    head, _, rest = card.read_text(encoding='utf-8').partition(BEGIN)
-    if not rest:
-        sys.exit(f'{card} has no line {BEGIN.strip()}')
     try:
         text = figures(arguments.weights, report)
+        replace_between(arguments.weights / 'README.md', BEGIN, END, text)
+        if arguments.readme:
+            replace_between(arguments.readme, BEGIN, END, short_table(report))
     except ValueError as error:
         sys.exit(str(error))
-    card.write_text(head + BEGIN + text + END + rest.partition(END)[2], encoding='utf-8')
 
 
 if __name__ == '__main__':
