@@ -24,10 +24,17 @@ def averaging_matrix(count: int, length: int, device: torch.device | None = None
     return overlap.clamp_min(0.0) / cell
 
 
-def _spreading_matrix(count: int, length: int, device: torch.device) -> Tensor:
-    """(length, count): linear between the centres of equal cells, and beyond the outer ones."""
+def spreading_matrix(
+    count: int, length: int, device: torch.device | None = None, *, beyond: bool
+) -> Tensor:
+    """(length, count): linear between the centres of equal cells.
+
+    beyond: whether the line goes on beyond the outer centres; else the outer cells' values hold.
+    """
     place = (torch.arange(float(length), device=device)[:, None] + 0.5) * (count / length) - 0.5
-    left = place.floor().clamp(0.0, count - 2.0)
+    if not beyond:
+        place = place.clamp(0.0, count - 1.0)
+    left = place.floor().clamp(0.0, max(0.0, count - 2.0))
     cells = torch.arange(float(count), device=device)[None]
     return (1.0 - (place - left)) * (cells == left) + (place - left) * (cells == left + 1.0)
 
@@ -46,13 +53,9 @@ def smoothed(interpolated: Tensor, size: float) -> Tensor:
     """
     inverse = 1.0 / interpolated.clamp_min(torch.finfo(torch.float32).tiny)
     counts = [max(2, round(length / size)) for length in interpolated.shape[-2:]]
-    average, spread = zip(
-        *(
-            (averaging_matrix(n, m, inverse.device), _spreading_matrix(n, m, inverse.device))
-            for n, m in zip(counts, interpolated.shape[-2:], strict=True)
-        ),
-        strict=True,
-    )
+    sizes = list(zip(counts, interpolated.shape[-2:], strict=True))
+    average = [averaging_matrix(n, m, inverse.device) for n, m in sizes]
+    spread = [spreading_matrix(n, m, inverse.device, beyond=True) for n, m in sizes]
     with full_precision(inverse):
         means = average[0] @ inverse @ average[1].T
         smooth = spread[0] @ (means @ spread[1].T)

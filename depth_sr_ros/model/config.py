@@ -197,7 +197,7 @@ CONFIGURATIONS: dict[str, DepthSRConfig] = {
     # Windows of the size of its training crops.
     'base': DepthSRConfig(
         name='base',
-        fusion=dataclasses.replace(_BASE_FUSION, training_size=160, consistency_steps=3),
+        fusion=dataclasses.replace(_BASE_FUSION, training_size=160, consistency_steps=5),
     ),
     'embedded': DepthSRConfig(
         name='embedded',
@@ -209,7 +209,7 @@ CONFIGURATIONS: dict[str, DepthSRConfig] = {
             decoder_blocks=(2, 1, 1, 1),
             training_size=192,
             detail_width=24,
-            consistency_steps=3,
+            consistency_steps=5,
             smoothing_sizes=(12, 48),
         ),
         relative_depth=RelativeDepthConfig(DEPTH_ANYTHING_EMBEDDED, short_side=196),

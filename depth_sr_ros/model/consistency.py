@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from depth_sr_ros.model.averaging import averaging_matrix, full_precision
+from depth_sr_ros.model.averaging import averaging_matrix, full_precision, spreading_matrix
 
 # Measurements of fewer RGB pixels than this in each direction say nothing about single ones.
 SMALLEST_RATIO = 2.0
@@ -53,6 +53,8 @@ class Cells(NamedTuple):
         rows: float32 (B, 1, h, H): mean over the rows of each cell as a product; None where cells
             are a whole number of pixels, which pooling does faster.
         columns: float32 (B, 1, w, W), the same for the columns.
+        spread_rows: float32 (B, 1, H, h): linear between the centres of cells; None with `rows`.
+        spread_columns: float32 (B, 1, W, w), the same for the columns.
         averaged: float32 (B, 1, 1, 1): from 0 where cells are single points to 1 where they are
             means; see `averaged`.
     """
@@ -61,6 +63,8 @@ class Cells(NamedTuple):
     valid: Tensor
     rows: Tensor | None
     columns: Tensor | None
+    spread_rows: Tensor | None
+    spread_columns: Tensor | None
     averaged: Tensor
 
     def mean(self, image: Tensor) -> Tensor:
@@ -71,11 +75,17 @@ class Cells(NamedTuple):
         with full_precision(image):
             return self.rows @ image.float() @ self.columns.transpose(-2, -1)
 
-    def spread(self, values: Tensor, size: tuple[int, int]) -> Tensor:
-        """Give each pixel the value of its cell: (B, 1, h, w) -> (B, 1, H, W)."""
+    def spread(self, values: Tensor, size: tuple[int, int], *, smooth: bool) -> Tensor:
+        """Give each pixel the value of its cell: (B, 1, h, w) -> (B, 1, H, W).
+
+        smooth: linear between the centres of cells rather than constant in each.
+        """
         if self.rows is None or self.columns is None:
-            return functional.interpolate(values, size=size, mode='nearest-exact')
+            mode = 'bilinear' if smooth else 'nearest-exact'
+            return functional.interpolate(values, size=size, mode=mode)
         with full_precision(values):
+            if smooth and self.spread_rows is not None and self.spread_columns is not None:
+                return self.spread_rows @ values.float() @ self.spread_columns.transpose(-2, -1)
             rows, columns = (
                 axis / axis.sum(dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
                 for axis in (self.rows, self.columns)
@@ -138,13 +148,15 @@ def cells_of(depth: Tensor, valid: Tensor, interpolated: Tensor) -> Cells | None
     low, high = depth.shape[-2:], interpolated.shape[-2:]
     if any(n < SMALLEST_RATIO * m for n, m in zip(high, low, strict=True)):
         return None
-    rows = columns = None
+    matrices: list[Tensor | None] = [None] * 4
     if any(n % m for n, m in zip(high, low, strict=True)):
-        rows, columns = (
-            averaging_matrix(m, n, depth.device)[None, None] for n, m in zip(high, low, strict=True)
-        )
+        sizes = list(zip(low, high, strict=True))
+        matrices = [averaging_matrix(m, n, depth.device)[None, None] for m, n in sizes]
+        matrices += [
+            spreading_matrix(m, n, depth.device, beyond=False)[None, None] for m, n in sizes
+        ]
     weight = valid.float()
-    cells = Cells(weight, weight, rows, columns, averaged(depth, valid))
+    cells = Cells(weight, weight, *matrices, averaged(depth, valid))
     return cells._replace(residual=(depth - cells.mean(interpolated)) * weight)
 
 
@@ -213,11 +225,15 @@ def consistent_gate(
     """
     start = torch.logit(position)
     trust = trust * cells.averaged
-    for _ in range(iterations):
+    size = (gate.shape[-2], gate.shape[-1])
+    for iteration in range(iterations):
         share = torch.sigmoid(start + gate)
         change = cells.mean(reach * (share - position) + fixed)
         slope = cells.mean(reach * share * (1.0 - share) + _TINY_SPAN * interpolated)
         slope = torch.where(cells.valid > 0, slope, 1.0)
         step = _LARGEST_STEP * torch.tanh((cells.residual - change) / slope / _LARGEST_STEP)
-        gate = gate + trust * cells.spread(step * cells.valid, (gate.shape[-2], gate.shape[-1]))
+        # Neighbouring cells first move together, so that edges have no steps between them; what is
+        # left to do then is for each cell alone.
+        smooth = iteration < iterations - 1
+        gate = gate + trust * cells.spread(step * cells.valid, size, smooth=smooth)
     return gate

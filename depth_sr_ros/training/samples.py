@@ -20,7 +20,7 @@ from depth_sr_ros.data.degradation import (
 )
 from depth_sr_ros.data.frame import RGBDFrame
 from depth_sr_ros.data.imitated_guide import imitate_guide
-from depth_sr_ros.model.averaging import averaging_matrix
+from depth_sr_ros.model.averaging import averaging_matrix, spreading_matrix
 from depth_sr_ros.model.consistency import SMALLEST_RATIO, Cells
 from depth_sr_ros.model.depth_sr import PreparedDepth, normalisation_of, prepare_depth
 from depth_sr_ros.model.interpolation import valid_mask
@@ -144,6 +144,8 @@ def _padded_cells(
         'cell_valid': torch.zeros(1, *most),
         'cell_rows': torch.zeros(1, most[0], high[0]),
         'cell_columns': torch.zeros(1, most[1], high[1]),
+        'cell_spread_rows': torch.zeros(1, high[0], most[0]),
+        'cell_spread_columns': torch.zeros(1, high[1], most[1]),
         'cell_averaged': torch.zeros(1, 1, 1),
     }
     if cells is not None:
@@ -151,8 +153,10 @@ def _padded_cells(
         values['cell_residual'][:, :height, :width] = cells.residual[0]
         values['cell_valid'][:, :height, :width] = cells.valid[0]
         values['cell_averaged'] = cells.averaged[0]
-        values['cell_rows'][0, :height] = averaging_matrix(height, high[0])
-        values['cell_columns'][0, :width] = averaging_matrix(width, high[1])
+        for name, count, length in (('rows', height, high[0]), ('columns', width, high[1])):
+            values[f'cell_{name}'][0, :count] = averaging_matrix(count, length)
+            spread = spreading_matrix(count, length, beyond=False)
+            values[f'cell_spread_{name}'][0, :, :count] = spread
     return values
 
 

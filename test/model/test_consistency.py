@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from depth_sr_ros.data.degradation import parse_degradation
 from depth_sr_ros.data.demo_clip import DemoClip
-from depth_sr_ros.model.averaging import averaging_matrix
+from depth_sr_ros.model.averaging import averaging_matrix, spreading_matrix
 from depth_sr_ros.model.consistency import (
     Cells,
     agreement,
@@ -64,7 +64,7 @@ def test_the_means_of_cells_come_nearer_to_what_was_measured(low):
         residual = (cells.mean(output) - depth) * cells.valid
         return residual.square().mean().sqrt(), (output - truth).square().mean().sqrt()
 
-    trusted = consistent_gate(gate, torch.ones_like(gate), iterations=3, **options)
+    trusted = consistent_gate(gate, torch.ones_like(gate), iterations=5, **options)
     assert error(trusted)[0] < 0.35 * error(gate)[0]
     assert error(trusted)[1] < 0.8 * error(gate)[1]
     untouched = consistent_gate(gate, torch.zeros_like(gate), iterations=3, **options)
@@ -76,14 +76,17 @@ def test_pooling_and_matrices_agree():
     valid = valid_mask(depth)
     pooled = cells_of(depth, valid, interpolate(depth, valid, (48, 64)))
     matrices = pooled._replace(
-        rows=averaging_matrix(12, 48)[None, None], columns=averaging_matrix(16, 64)[None, None]
+        rows=averaging_matrix(12, 48)[None, None],
+        columns=averaging_matrix(16, 64)[None, None],
+        spread_rows=spreading_matrix(12, 48, beyond=False)[None, None],
+        spread_columns=spreading_matrix(16, 64, beyond=False)[None, None],
     )
     image = torch.rand(1, 1, 48, 64)
     assert torch.allclose(pooled.mean(image), matrices.mean(image), atol=1e-6)
     values = torch.rand(1, 1, 12, 16)
-    assert torch.allclose(
-        pooled.spread(values, (48, 64)), matrices.spread(values, (48, 64)), atol=1e-6
-    )
+    for smooth in (False, True):
+        one, other = (cells.spread(values, (48, 64), smooth=smooth) for cells in (pooled, matrices))
+        assert torch.allclose(one, other, atol=1e-6)
 
 
 def test_maps_nearly_as_fine_as_rgb_have_no_cells():
@@ -151,6 +154,8 @@ def test_gradients_stay_finite_where_nothing_is_measured():
         valid=torch.zeros(1, 1, 16, 16),
         rows=torch.zeros(1, 1, 16, 32),
         columns=torch.zeros(1, 1, 16, 32),
+        spread_rows=torch.zeros(1, 1, 32, 16),
+        spread_columns=torch.zeros(1, 1, 32, 16),
         averaged=torch.zeros(1, 1, 1, 1),
     )
     interpolated = functional.interpolate(depth, size=size, mode='bilinear')
