@@ -6,6 +6,9 @@ import contextlib
 import torch
 from torch import Tensor
 
+# Variance of a normalised guide within a square below which it says nothing of the shapes there.
+_FLAT_GUIDE = 1e-4
+
 
 def full_precision(tensor: Tensor) -> contextlib.AbstractContextManager:
     """No autocast: half precision would round away differences of millimetres."""
@@ -39,6 +42,23 @@ def spreading_matrix(
     return (1.0 - (place - left)) * (cells == left) + (place - left) * (cells == left + 1.0)
 
 
+class _Squares:
+    """Squares of about `size` pixels that tile a map of `shape`."""
+
+    def __init__(self, shape: torch.Size, size: float, device: torch.device):
+        sizes = [(max(2, round(length / size)), length) for length in shape[-2:]]
+        self._average = [averaging_matrix(n, m, device) for n, m in sizes]
+        self._spread = [spreading_matrix(n, m, device, beyond=True) for n, m in sizes]
+
+    def mean(self, image: Tensor) -> Tensor:
+        """Over each square: (B, 1, H, W) -> (B, 1, n, m)."""
+        return self._average[0] @ image @ self._average[1].T
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Linear between the squares' centres and beyond: (B, 1, n, m) -> (B, 1, H, W)."""
+        return self._spread[0] @ (values @ self._spread[1].T)
+
+
 def smoothed(interpolated: Tensor, size: float) -> Tensor:
     """What remains of a map without its noise, and without everything else that is small.
 
@@ -52,13 +72,36 @@ def smoothed(interpolated: Tensor, size: float) -> Tensor:
         float32 (B, 1, H, W), metres.
     """
     inverse = 1.0 / interpolated.clamp_min(torch.finfo(torch.float32).tiny)
-    counts = [max(2, round(length / size)) for length in interpolated.shape[-2:]]
-    sizes = list(zip(counts, interpolated.shape[-2:], strict=True))
-    average = [averaging_matrix(n, m, inverse.device) for n, m in sizes]
-    spread = [spreading_matrix(n, m, inverse.device, beyond=True) for n, m in sizes]
+    squares = _Squares(interpolated.shape, size, interpolated.device)
     with full_precision(inverse):
-        means = average[0] @ inverse @ average[1].T
-        smooth = spread[0] @ (means @ spread[1].T)
+        means = squares.mean(inverse)
+        smooth = squares.spread(means)
     # Beyond the outer centres a steep line can reach zero.
-    smooth = torch.maximum(smooth, 0.5 * means.amin(dim=(-2, -1), keepdim=True))
-    return 1.0 / smooth
+    return 1.0 / torch.maximum(smooth, 0.5 * means.amin(dim=(-2, -1), keepdim=True))
+
+
+def fitted(interpolated: Tensor, relative: Tensor, size: float) -> Tensor:
+    """The guide's shapes at the measured depths: a guided filter (He et al., ECCV 2010).
+
+    In squares, inverse depth as a linear function of the guide by least squares; the two
+    coefficients are linear between the centres of squares. What is wrong with a guide's scale,
+    offset and large shapes does not matter then, and neither does the measurements' noise.
+
+    Args:
+        interpolated: float32 (B, 1, H, W), metres, without holes.
+        relative: float32 (B, 1, H, W), relative inverse depth, normalised; all zero for no guide.
+        size: side of a square, pixels.
+
+    Returns:
+        float32 (B, 1, H, W), metres; `interpolated` where there is no guide.
+    """
+    inverse = 1.0 / interpolated.clamp_min(torch.finfo(torch.float32).tiny)
+    squares = _Squares(interpolated.shape, size, interpolated.device)
+    with full_precision(inverse):
+        guide, mean = squares.mean(relative), squares.mean(inverse)
+        variance = (squares.mean(relative * relative) - guide * guide).clamp_min(0.0)
+        covariance = squares.mean(relative * inverse) - guide * mean
+        slope = covariance / (variance + _FLAT_GUIDE)
+        fit = squares.spread(slope) * relative + squares.spread(mean - slope * guide)
+    fit = 1.0 / torch.maximum(fit, 0.5 * inverse.amin(dim=(-2, -1), keepdim=True))
+    return torch.where(relative.abs().amax(dim=(-2, -1), keepdim=True) > 0, fit, interpolated)

@@ -36,6 +36,8 @@ class FusionUNetConfig:
             measurements (`depth_sr_ros.model.consistency`); 0 for never, as in the seed.
         smoothing_sizes: pixels over which the input is averaged to offer the network maps without
             noise, each of which it mixes in where it sees fit; none in the seed.
+        fitting_size: side in pixels of the squares in which a guide is fitted to the input, to
+            offer the network its shapes at the measured depths; 0 for never, as in the seed.
     """
 
     stem: int = 2
@@ -49,6 +51,7 @@ class FusionUNetConfig:
     detail_width: int = 0
     consistency_steps: int = 0
     smoothing_sizes: tuple[int, ...] = ()
+    fitting_size: int = 0
 
     def __post_init__(self) -> None:
         # JSON has no tuples.
@@ -62,6 +65,8 @@ class FusionUNetConfig:
         object.__setattr__(self, 'smoothing_sizes', tuple(self.smoothing_sizes))
         if any(size < 2 for size in self.smoothing_sizes):
             raise ValueError(f'smoothing_sizes is {self.smoothing_sizes}: expected 2 or more each')
+        if self.fitting_size < 0 or self.fitting_size == 1:
+            raise ValueError(f'fitting_size is {self.fitting_size}: expected 0, or 2 or more')
         if self.stem not in (1, 2, 4, 8):
             raise ValueError(f'stem is {self.stem}: expected 1, 2, 4 or 8')
         if self.detail_width < 0 or (self.detail_width and self.stem < 4):
@@ -75,8 +80,9 @@ class FusionUNetConfig:
 
     @property
     def head_channels(self) -> int:
-        """Gate, residual, confidence, and if any: trust in means, shares of smoothed maps."""
-        return 3 + bool(self.consistency_steps) + len(self.smoothing_sizes)
+        """Gate, residual, confidence, and if any: trust in means, shares of offered maps."""
+        offered = len(self.smoothing_sizes) + bool(self.fitting_size)
+        return 3 + bool(self.consistency_steps) + offered
 
     @property
     def total_stride(self) -> int:
@@ -211,6 +217,7 @@ CONFIGURATIONS: dict[str, DepthSRConfig] = {
             detail_width=24,
             consistency_steps=5,
             smoothing_sizes=(12, 48),
+            fitting_size=96,
         ),
         relative_depth=RelativeDepthConfig(DEPTH_ANYTHING_EMBEDDED, short_side=196),
     ),

@@ -2,7 +2,7 @@
 """The whole model: RGB and poor depth in, dense depth and confidence out, in torch tensors."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from depth_sr_ros.model.averaging import smoothed
+from depth_sr_ros.model.averaging import fitted, smoothed
 from depth_sr_ros.model.config import DepthSRConfig
 from depth_sr_ros.model.consistency import Cells, agreement, cells_of, consistent_gate
 from depth_sr_ros.model.fusion_unet import FusionUNet
@@ -177,12 +177,14 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         position = ((interpolated - lower) / span.clamp_min(tiny)).clamp(
             _RANGE_MARGIN, 1.0 - _RANGE_MARGIN
         )
+        guide = relative
         if relative is None:
             relative = torch.zeros_like(interpolated)
         elif relative.shape[-2:] != interpolated.shape[-2:]:
             relative = functional.interpolate(
                 relative, size=interpolated.shape[-2:], mode='bilinear', align_corners=False
             )
+            guide = relative
         image = (rgb.float() - 0.5) * 4.0
         low_resolution = torch.cat(
             [
@@ -200,9 +202,9 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         gate = gate.clamp(-_LARGEST_GATE, _LARGEST_GATE)
         bound = 0.5 * span + interpolated * self._residual_range(validity)
         offset = bound * torch.tanh(residual)
-        for share, size in zip(others, self.config.fusion.smoothing_sizes, strict=True):
-            smooth = smoothed(interpolated, size).clamp(lower, upper)
-            offset = offset + torch.tanh(share) * (smooth - interpolated)
+        # The head's last share is that of the fitted guide, if it has one.
+        for share, offered in zip(others, self._offered(interpolated, guide), strict=False):
+            offset = offset + torch.tanh(share) * (offered.clamp(lower, upper) - interpolated)
 
         def drawn(gate: Tensor) -> Tensor:
             # span * (sigmoid(logit(position) + gate) - position), exactly zero for a gate of zero.
@@ -225,6 +227,13 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         result = interpolated + drawn(gate)
         result = torch.maximum(result, _NEAREST_SHARE * interpolated)
         return DepthSROutput(result, confidence_logit, interpolated)
+
+    def _offered(self, interpolated: Tensor, guide: Tensor | None) -> Iterator[Tensor]:
+        """Maps for the network to mix in, metres: smoothed ones, and the guide's shapes."""
+        for size in self.config.fusion.smoothing_sizes:
+            yield smoothed(interpolated, size)
+        if self.config.fusion.fitting_size and guide is not None:
+            yield fitted(interpolated, guide.float(), self.config.fusion.fitting_size)
 
     def _residual_range(self, validity: Tensor) -> Tensor:
         """Bound of the residual relative to the depth: wider where little was measured."""

@@ -41,7 +41,9 @@ def session_of(content):
 
 SMALL = FusionUNetConfig(stem=2, widths=(8, 8, 12, 16), training_size=64)
 DETAILED = FusionUNetConfig(stem=4, widths=(8, 8, 12, 16), training_size=64, detail_width=8)
-CONSISTENT = dataclasses.replace(DETAILED, consistency_steps=2, smoothing_sizes=(6, 24))
+CONSISTENT = dataclasses.replace(
+    DETAILED, consistency_steps=2, smoothing_sizes=(6, 24), fitting_size=16
+)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,7 @@ CONSISTENT = dataclasses.replace(DETAILED, consistency_steps=2, smoothing_sizes=
         (SMALL, GraphSizes((96, 64), (12, 8), (42, 28))),
         (CONSISTENT, GraphSizes((160, 96), (40, 24))),
         (CONSISTENT, GraphSizes((150, 113), (50, 37))),  # pixels belong to two cells
+        (CONSISTENT, GraphSizes((96, 64), (24, 16), (42, 28))),
     ],
 )
 def test_a_graph_gives_what_pytorch_gives(randomised, config, sizes):

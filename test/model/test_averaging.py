@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from depth_sr_ros.model.averaging import averaging_matrix, smoothed
+from depth_sr_ros.model.averaging import averaging_matrix, fitted, smoothed
 
 
 @pytest.mark.parametrize(('count', 'length'), [(8, 32), (7, 30), (5, 11), (4, 4)])
@@ -31,3 +31,21 @@ def test_smoothing_stays_positive_where_a_slope_would_run_into_the_ground():
     smooth = smoothed(steep, 40)
     assert (smooth > 0).all()
     assert smooth.max() < 1000.0
+
+
+def test_a_guide_is_fitted_whatever_its_scale_and_offset():
+    columns, rows = np.meshgrid(np.arange(128), np.arange(96))
+    surface = np.where(columns > 60 + 0.2 * rows, 0.8, 0.3) + 0.0005 * columns
+    truth = torch.from_numpy(1.0 / surface)[None, None].float()
+    noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    low = torch.nn.functional.avg_pool2d(truth, 4) * (1.0 + 0.02 * noise[..., :24, :32])
+    blurred = torch.nn.functional.interpolate(low, size=(96, 128), mode='bilinear')
+    guide = (1.0 / truth - 0.5) * 3.0
+
+    def error(depth):
+        return (depth / truth - 1.0).square().mean().sqrt()
+
+    assert error(fitted(blurred, guide, 32)) < 0.55 * error(blurred)
+    assert torch.equal(fitted(blurred, torch.zeros_like(guide), 32), blurred)
+    scaled = fitted(100.0 * blurred, guide, 32)
+    assert torch.allclose(scaled, 100.0 * fitted(blurred, guide, 32), rtol=1e-4)
