@@ -148,15 +148,17 @@ def cells_of(depth: Tensor, valid: Tensor, interpolated: Tensor) -> Cells | None
     low, high = depth.shape[-2:], interpolated.shape[-2:]
     if any(n < SMALLEST_RATIO * m for n, m in zip(high, low, strict=True)):
         return None
-    matrices: list[Tensor | None] = [None] * 4
+    rows = columns = spread_rows = spread_columns = None
     if any(n % m for n, m in zip(high, low, strict=True)):
         sizes = list(zip(low, high, strict=True))
-        matrices = [averaging_matrix(m, n, depth.device)[None, None] for m, n in sizes]
-        matrices += [
+        rows, columns = (averaging_matrix(m, n, depth.device)[None, None] for m, n in sizes)
+        spread_rows, spread_columns = (
             spreading_matrix(m, n, depth.device, beyond=False)[None, None] for m, n in sizes
-        ]
+        )
     weight = valid.float()
-    cells = Cells(weight, weight, *matrices, averaged(depth, valid))
+    cells = Cells(
+        weight, weight, rows, columns, spread_rows, spread_columns, averaged(depth, valid)
+    )
     return cells._replace(residual=(depth - cells.mean(interpolated)) * weight)
 
 
