@@ -6,7 +6,9 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import signal
 import sys
+import threading
 import time
 import types
 from collections.abc import Sequence
@@ -98,12 +100,39 @@ def run(args: argparse.Namespace) -> int:
         return _measure_node(args, sizes)
     benchmark = Benchmark(args, sizes)
     try:
-        benchmark.measure()
+        with _Interruption() as interruption:
+            benchmark.measure(interruption)
     except KeyboardInterrupt:
         benchmark.report['about']['interrupted'] = True
         print('interrupted: what was measured until now follows', file=sys.stderr)
     benchmark.write()
     return 130 if benchmark.report['about']['interrupted'] else 0
+
+
+class _Interruption:
+    """Ctrl+C that is not lost where libraries swallow KeyboardInterrupt, as in callbacks from C."""
+
+    def __init__(self) -> None:
+        self._received = False
+        self._previous: Any = None
+
+    def __enter__(self) -> _Interruption:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _receive(self, *_: object) -> None:
+        self._received = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt when there was one."""
+        if self._received:
+            raise KeyboardInterrupt
 
 
 def _measure_node(args: argparse.Namespace, sizes: list[tuple[int, int]]) -> int:
@@ -186,7 +215,7 @@ class Benchmark:
             raise ValueError(f'{path} was measured on another machine or by another release')
         self.report = {**found, 'about': own}
 
-    def measure(self) -> None:
+    def measure(self, interruption: _Interruption) -> None:
         """Measure what the report does not hold yet."""
         from depth_sr_ros.benchmark.frames import benchmark_frames
         from depth_sr_ros.benchmark.roofline import measure_rates
@@ -200,12 +229,14 @@ class Benchmark:
             if name not in self.report['codec']:
                 self.report['codec'][name] = time_codecs(frames)
             for subject in self.subjects:
+                interruption.check()
                 if not any(
                     row['subject'] == subject.name and row['size'] == name
                     for row in self.report['rows']
                 ):
                     self._measure_group(subject, frames)
                     self._save()
+        interruption.check()
         if self.args.scaling:
             self._measure_scaling()
             self._save()
