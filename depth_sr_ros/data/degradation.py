@@ -202,7 +202,7 @@ def training_degradation(
 ) -> Degradation:
     """Draw the degradation of one training sample.
 
-    Half are downsampled x2 to x16, nearly a third come from a dense sensor, the rest are sparse
+    Nearly half are downsampled x2 to x16, a third come from a dense sensor, the rest are sparse
     points or LiDAR lines, so that one network learns all. frame_size: (H, W) of the frame that
     crops are cut from; 'sparse points' mean that many in it. On crops, scale factors stay what
     they are.
@@ -211,7 +211,7 @@ def training_degradation(
     if rng.random() < 0.15:
         steps.append(Misregistration(pixels=float(rng.uniform(0.5, 3))))
     kind = rng.random()
-    if kind < 0.5:
+    if kind < 0.46:
         steps += _draw_downsampled(rng)
     elif kind < 0.78:
         steps += _draw_sensor(rng)

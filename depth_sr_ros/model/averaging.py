@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Means over squares of a map, as products with two matrices: of any size in pixels."""
+"""Means over squares of a map."""
 
 import contextlib
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 # Variance of a normalised guide within a square below which it says nothing of the shapes there.
 _FLAT_GUIDE = 1e-4
@@ -78,6 +79,22 @@ def smoothed(interpolated: Tensor, size: float) -> Tensor:
         smooth = squares.spread(means)
     # Beyond the outer centres a steep line can reach zero.
     return 1.0 / torch.maximum(smooth, 0.5 * means.amin(dim=(-2, -1), keepdim=True))
+
+
+def softened(interpolated: Tensor, size: int) -> Tensor:
+    """A map with wide edges instead of ragged ones: means of inverse depth around each pixel.
+
+    Args:
+        interpolated: float32 (B, 1, H, W), metres, without holes.
+        size: side of the square around a pixel, pixels; odd.
+
+    Returns:
+        float32 (B, 1, H, W), metres.
+    """
+    inverse = 1.0 / interpolated.clamp_min(torch.finfo(torch.float32).tiny)
+    return 1.0 / functional.avg_pool2d(
+        inverse, size, stride=1, padding=size // 2, count_include_pad=False
+    )
 
 
 def fitted(interpolated: Tensor, relative: Tensor, size: float) -> Tensor:

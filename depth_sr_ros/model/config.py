@@ -38,6 +38,9 @@ class FusionUNetConfig:
             noise, each of which it mixes in where it sees fit; none in the seed.
         fitting_size: side in pixels of the squares in which a guide is fitted to the input, to
             offer the network its shapes at the measured depths; 0 for never, as in the seed.
+        softening_sizes: pixels, odd, over which the input is averaged, where the network sees fit,
+            before its edges are moved: those of a depth camera are sharp but ragged; none in the
+            seed.
     """
 
     stem: int = 2
@@ -52,6 +55,7 @@ class FusionUNetConfig:
     consistency_steps: int = 0
     smoothing_sizes: tuple[int, ...] = ()
     fitting_size: int = 0
+    softening_sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         # JSON has no tuples.
@@ -62,9 +66,13 @@ class FusionUNetConfig:
                 raise ValueError(
                     f'{name} is {value}: expected {ENCODER_STAGES} positive whole numbers'
                 )
-        object.__setattr__(self, 'smoothing_sizes', tuple(self.smoothing_sizes))
-        if any(size < 2 for size in self.smoothing_sizes):
-            raise ValueError(f'smoothing_sizes is {self.smoothing_sizes}: expected 2 or more each')
+        for name in ('smoothing_sizes', 'softening_sizes'):
+            value = tuple(getattr(self, name))
+            object.__setattr__(self, name, value)
+            if any(size < 2 for size in value):
+                raise ValueError(f'{name} is {value}: expected 2 or more each')
+        if any(size % 2 == 0 for size in self.softening_sizes):
+            raise ValueError(f'softening_sizes is {self.softening_sizes}: expected odd numbers')
         if self.fitting_size < 0 or self.fitting_size == 1:
             raise ValueError(f'fitting_size is {self.fitting_size}: expected 0, or 2 or more')
         if self.stem not in (1, 2, 4, 8):
@@ -80,8 +88,11 @@ class FusionUNetConfig:
 
     @property
     def head_channels(self) -> int:
-        """Gate, residual, confidence, and if any: trust in means, shares of offered maps."""
-        offered = len(self.smoothing_sizes) + bool(self.fitting_size)
+        """Gate, residual, confidence, and if any: trust in means, shares of offered maps.
+
+        Shares stand in the order smoothed, fitted, softened.
+        """
+        offered = len(self.smoothing_sizes) + bool(self.fitting_size) + len(self.softening_sizes)
         return 3 + bool(self.consistency_steps) + offered
 
     @property
@@ -218,6 +229,7 @@ CONFIGURATIONS: dict[str, DepthSRConfig] = {
             consistency_steps=5,
             smoothing_sizes=(12, 48),
             fitting_size=96,
+            softening_sizes=(3, 7),
         ),
         relative_depth=RelativeDepthConfig(DEPTH_ANYTHING_EMBEDDED, short_side=196),
     ),

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from depth_sr_ros.model.averaging import fitted, smoothed
+from depth_sr_ros.model.averaging import fitted, smoothed, softened
 from depth_sr_ros.model.config import DepthSRConfig
 from depth_sr_ros.model.consistency import Cells, agreement, cells_of, consistent_gate
 from depth_sr_ros.model.fusion_unet import FusionUNet
@@ -174,9 +174,12 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         interpolated, lower, upper, validity, rough, cells = prepared
         span = (upper - lower).clamp_min(0.0)
         tiny = torch.finfo(torch.float32).tiny
-        position = ((interpolated - lower) / span.clamp_min(tiny)).clamp(
-            _RANGE_MARGIN, 1.0 - _RANGE_MARGIN
-        )
+
+        def position_of(depth: Tensor) -> Tensor:
+            share = (depth - lower) / span.clamp_min(tiny)
+            return share.clamp(_RANGE_MARGIN, 1.0 - _RANGE_MARGIN)
+
+        position = position_of(interpolated)
         guide = relative
         if relative is None:
             relative = torch.zeros_like(interpolated)
@@ -200,9 +203,16 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         gate, residual, confidence_logit, *others = prediction.float().split(1, dim=1)
         trust = others.pop(0) if self.config.fusion.consistency_steps else None
         gate = gate.clamp(-_LARGEST_GATE, _LARGEST_GATE)
+        softening = torch.zeros_like(interpolated)
+        sizes = self.config.fusion.softening_sizes
+        for share, size in zip(others[len(others) - len(sizes) :], sizes, strict=True):
+            soft = softened(interpolated, size).clamp(lower, upper)
+            softening = softening + rough * torch.tanh(share) * (soft - interpolated)
+        if sizes:
+            position = position_of(interpolated + softening)
         bound = 0.5 * span + interpolated * self._residual_range(validity)
         offset = bound * torch.tanh(residual)
-        # The head's last share is that of the fitted guide, if it has one.
+        # Without a guide the share of the fitted one is left out.
         for share, offered in zip(others, self._offered(interpolated, guide), strict=False):
             offset = offset + torch.tanh(share) * (offered.clamp(lower, upper) - interpolated)
 
@@ -210,7 +220,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             # span * (sigmoid(logit(position) + gate) - position), exactly zero for a gate of zero.
             factor = torch.exp(gate) - 1.0
             step = span * position * (1.0 - position) * factor / (1.0 + position * factor)
-            return rough * (step + offset)
+            return softening + rough * (step + offset)
 
         if trust is not None and cells is not None:
             reach = rough * span
@@ -219,7 +229,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
                 torch.tanh(trust) * agreement(drawn(gate), reach, interpolated, cells),
                 position=position,
                 reach=reach,
-                fixed=rough * offset,
+                fixed=softening + rough * offset,
                 interpolated=interpolated,
                 cells=cells,
                 iterations=self.config.fusion.consistency_steps,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from depth_sr_ros.model.averaging import averaging_matrix, fitted, smoothed
+from depth_sr_ros.model.averaging import averaging_matrix, fitted, smoothed, softened
 
 
 @pytest.mark.parametrize(('count', 'length'), [(8, 32), (7, 30), (5, 11), (4, 4)])
@@ -31,6 +31,19 @@ def test_smoothing_stays_positive_where_a_slope_would_run_into_the_ground():
     smooth = smoothed(steep, 40)
     assert (smooth > 0).all()
     assert smooth.max() < 1000.0
+
+
+def test_softening_widens_edges_and_leaves_planes():
+    columns, rows = np.meshgrid(np.arange(40), np.arange(30))
+    plane = torch.from_numpy(1.0 / (0.4 + 0.001 * columns + 0.0015 * rows))[None, None].float()
+    inner = (slice(None), slice(None), slice(3, -3), slice(3, -3))
+    assert torch.allclose(softened(plane, 7)[inner], plane[inner], rtol=1e-5)
+    edge = torch.where(torch.arange(40) < 20, 1.0, 2.0).expand(1, 1, 30, 40)
+    soft = softened(edge, 3)
+    assert torch.equal(
+        (soft - edge).abs()[0, 0, 0] > 1e-6, torch.arange(40).eq(19) | torch.arange(40).eq(20)
+    )
+    assert torch.equal(softened(torch.full((1, 1, 5, 5), 3.0), 7), torch.full((1, 1, 5, 5), 3.0))
 
 
 def test_a_guide_is_fitted_whatever_its_scale_and_offset():

@@ -186,13 +186,19 @@ def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_pat
             consistency_steps=2,
             smoothing_sizes=(8,),
             fitting_size=8,
+            softening_sizes=(3,),
         ),
         name='grown',
     )
     former = dataclasses.replace(
         grown,
         fusion=dataclasses.replace(
-            grown.fusion, detail_width=0, consistency_steps=0, smoothing_sizes=(), fitting_size=0
+            grown.fusion,
+            detail_width=0,
+            consistency_steps=0,
+            smoothing_sizes=(),
+            fitting_size=0,
+            softening_sizes=(),
         ),
     )
     monkeypatch.setitem(model_config.CONFIGURATIONS, 'grown', grown)
@@ -202,7 +208,7 @@ def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_pat
     config = TrainingConfig(model='grown', steps=1, initial_weights=str(tmp_path / 'former'))
     after = build_model(config).eval()
     assert after.config.fusion.detail_width == 8
-    assert after.config.fusion.head_channels == 6
+    assert after.config.fusion.head_channels == 7
     rgb, depth = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 16, 16) + 1
     with torch.inference_mode():
         assert torch.equal(after(rgb, depth).depth, before(rgb, depth).depth)
