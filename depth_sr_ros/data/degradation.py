@@ -289,6 +289,7 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
                 focal_baseline=_log_uniform(rng, 25, 80),
                 jitter=float(rng.uniform(0, 1.0)),
                 patch=int(rng.choice([1, 2, 3, 5])),
+                window=int(rng.choice([1, 1, 3, 5, 7])),
                 edge_holes=float(rng.choice([0, rng.uniform(0, 0.8)])),
                 distortion=float(rng.uniform(0, 0.01)),
                 shadow=bool(rng.random() < 0.7),

@@ -41,7 +41,8 @@ class Kinect:
     """A structured-light camera such as the Kinect v1, depth (H, W), 0 where it sees nothing.
 
     Lateral jitter N(0, `jitter` px), shared by the pixels of each patch of `patch` x `patch`, as
-    windows that are matched at once share it (outlines become ragged in runs of pixels); axial
+    windows that are matched at once share it (outlines become ragged in runs of pixels); objects
+    fatter by half of `window` px, over which disparity is matched (1: not at all); axial
     noise of sigma = 0.0012 + 0.0019 (z - 0.4)^2 m (Nguyen, Izadi and Lovell 2012); a smooth
     `distortion` of that share of z; disparity rounded by `kinect_quantise`; the projector's
     `shadow` to the left of near objects (projector right of the camera), of width
@@ -54,6 +55,7 @@ class Kinect:
     focal_baseline: float = KINECT_FOCAL_BASELINE
     jitter: float = 0.5
     patch: int = 1
+    window: int = 1
     near: float = 0.4
     far: float = 8.0
     edge_holes: float = 0.4
@@ -66,14 +68,19 @@ class Kinect:
             raise ValueError(
                 f'focal length times baseline is {self.focal_baseline}; allowed is 1 to 1000 px m'
             )
-        if self.patch < 1:
-            raise ValueError(f'patch is {self.patch}; allowed is 1 or more pixels')
+        for name in ('patch', 'window'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} is {getattr(self, name)}; allowed is 1 or more pixels')
 
     def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         depth = valid_depth(depth)
         shape = depth.shape
         seen = (depth >= self.near) & (depth <= self.far)
         focal_baseline = self.focal_baseline * shape[1] / rgb.shape[1]
+        if self.window > 1:
+            inverse = np.where(depth > 0, 1 / np.maximum(depth, 1e-3), np.float32(0))
+            fat = fattened(inverse, self.window)
+            depth = np.where(fat > 0, 1 / np.maximum(fat, 1e-6), np.float32(0)).astype(np.float32)
         if self.shadow:
             shadow = projector_shadow(depth, focal_baseline, self.mirrored)
             seen &= ~ragged(shadow, 1.5, rng, 0.3, 0.5)
@@ -92,6 +99,13 @@ class Kinect:
             np.maximum(noisy, 0.1 * z), disparity_noise, steps=8 * self.focal_baseline
         )
         return np.where(seen & (z > 0), measured, np.float32(0))
+
+
+def fattened(disparity: np.ndarray, window: int) -> np.ndarray:
+    """Disparity (h, w) as matched over windows of `window` px: across an edge the nearer one wins."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (window, window))
+    nearest = cv2.dilate(disparity, kernel)
+    return np.where(nearest > 1.05 * disparity, nearest, disparity)
 
 
 def projector_shadow(
@@ -149,10 +163,7 @@ class StereoCamera:
         shape = depth.shape
         focal_baseline = self.focal_baseline * shape[1] / rgb.shape[1]
         disparity = np.where(depth > 0, focal_baseline / np.maximum(depth, 1e-3), np.float32(0))
-        # Across an edge, the nearer surface wins the window it shares with the farther one.
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (self.window, self.window))
-        nearest = cv2.dilate(disparity, kernel)
-        matched = cv2.medianBlur(np.where(nearest > 1.05 * disparity, nearest, disparity), 5)
+        matched = cv2.medianBlur(fattened(disparity, self.window), 5)
         noise = 0.8 * low_frequency_field(shape, 9, rng) + 0.6 * low_frequency_field(shape, 4, rng)
         matched = matched + np.float32(self.disparity_sigma) * noise
         matched = np.maximum(matched, 0.3 * disparity)

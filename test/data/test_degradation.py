@@ -314,6 +314,14 @@ def test_kinect_on_an_image_of_another_width_has_the_same_shadow_in_rgb_pixels()
     assert (low == 0).sum(1).mean() == pytest.approx(small, abs=3)
 
 
+def test_kinect_objects_are_fat_by_half_a_window():
+    rgb, depth = np.zeros((60, 80, 3), np.uint8), np.full((60, 80), 2.0, np.float32)
+    depth[20:40, 30:50] = 1.0
+    for window, rows in ((1, 20), (7, 26)):
+        sensor = d.Kinect(jitter=0, window=window, edge_holes=0, shadow=False, distortion=0)
+        assert np.count_nonzero(sensor(rgb, depth, rng())[:, 40] < 1.5) == rows
+
+
 def test_kinect_outlines_are_ragged_in_runs_of_a_patch():
     rgb, depth = constant(120, 120, 2.0)
     depth[:, 60:] = 1.0
