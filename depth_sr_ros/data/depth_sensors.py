@@ -102,7 +102,7 @@ class Kinect:
 
 
 def fattened(disparity: np.ndarray, window: int) -> np.ndarray:
-    """Disparity (h, w) as matched over windows of `window` px: across an edge the nearer one wins."""
+    """Disparity (h, w) matched over windows of `window` px: across an edge the nearer one wins."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (window, window))
     nearest = cv2.dilate(disparity, kernel)
     return np.where(nearest > 1.05 * disparity, nearest, disparity)
