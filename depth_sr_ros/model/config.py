@@ -41,6 +41,8 @@ class FusionUNetConfig:
         softening_sizes: pixels, odd, over which the input is averaged, where the network sees fit,
             before its edges are moved: those of a depth camera are sharp but ragged; none in the
             seed.
+        denoising: whether the network is offered the input without its noise
+            (`depth_sr_ros.model.denoising`); False in the seed.
     """
 
     stem: int = 2
@@ -56,6 +58,7 @@ class FusionUNetConfig:
     smoothing_sizes: tuple[int, ...] = ()
     fitting_size: int = 0
     softening_sizes: tuple[int, ...] = ()
+    denoising: bool = False
 
     def __post_init__(self) -> None:
         # JSON has no tuples.
@@ -90,10 +93,10 @@ class FusionUNetConfig:
     def head_channels(self) -> int:
         """Gate, residual, confidence, and if any: trust in means, shares of offered maps.
 
-        Shares stand in the order smoothed, fitted, softened.
+        Shares stand in the order smoothed, fitted, softened, denoised.
         """
         offered = len(self.smoothing_sizes) + bool(self.fitting_size) + len(self.softening_sizes)
-        return 3 + bool(self.consistency_steps) + offered
+        return 3 + bool(self.consistency_steps) + offered + self.denoising
 
     @property
     def total_stride(self) -> int:
@@ -230,6 +233,7 @@ CONFIGURATIONS: dict[str, DepthSRConfig] = {
             smoothing_sizes=(12, 48),
             fitting_size=96,
             softening_sizes=(3, 7),
+            denoising=True,
         ),
         relative_depth=RelativeDepthConfig(DEPTH_ANYTHING_EMBEDDED, short_side=196),
     ),

@@ -15,6 +15,7 @@ from torch.nn import functional
 from depth_sr_ros.model.averaging import fitted, smoothed, softened
 from depth_sr_ros.model.config import DepthSRConfig
 from depth_sr_ros.model.consistency import Cells, agreement, cells_of, consistent_gate
+from depth_sr_ros.model.denoising import denoised
 from depth_sr_ros.model.fusion_unet import FusionUNet
 from depth_sr_ros.model.interpolation import (
     interpolate,
@@ -55,6 +56,8 @@ class PreparedDepth(NamedTuple):
         lower: metres, the nearest measurement around each pixel.
         upper: metres, the farthest.
         validity: 1 where the nearest input pixel is a measurement, else 0.
+        denoised: metres, without holes and noise; `interpolated` itself where a measurement is
+            smaller than two pixels.
         roughness: 0 on smooth surfaces, where the interpolated input stays as it is, to 1.
         cells: of the measurements; None where the input is not of low resolution.
     """
@@ -63,6 +66,7 @@ class PreparedDepth(NamedTuple):
     lower: Tensor
     upper: Tensor
     validity: Tensor
+    denoised: Tensor
     roughness: Tensor
     cells: Cells | None
 
@@ -99,19 +103,23 @@ def normalisation_of(depth: Tensor, valid: Tensor) -> DepthNormalisation:
     return DepthNormalisation(median.view(-1, 1, 1, 1), scale.view(-1, 1, 1, 1))
 
 
-def prepare_depth(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> PreparedDepth:
-    """Bring measurements (B, 1, h, w), metres, to the RGB image's size (H, W)."""
+def prepare_depth(
+    depth: Tensor, valid: Tensor, size: tuple[int, int], *, denoising: bool = True
+) -> PreparedDepth:
+    """Bring measurements (B, 1, h, w), metres, to the RGB image's size (H, W).
+
+    denoising: whether `denoised` is asked for.
+    """
     depth = torch.where(valid, depth, 0.0).float()
     lower, upper = local_range(depth, valid, size)
     validity = functional.interpolate(valid.float(), size=size, mode='nearest-exact')
     interpolated = interpolate(depth, valid, size)
+    cells = cells_of(depth, valid, interpolated)
+    clean = interpolated
+    if denoising and cells is not None:
+        clean = interpolate(denoised(depth, valid), valid, size)
     return PreparedDepth(
-        interpolated,
-        lower,
-        upper,
-        validity,
-        roughness(depth, valid, size),
-        cells_of(depth, valid, interpolated),
+        interpolated, lower, upper, validity, clean, roughness(depth, valid, size), cells
     )
 
 
@@ -159,7 +167,12 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         valid = valid_mask(depth)
         if normalisation is None:
             normalisation = normalisation_of(torch.where(valid, depth, 0.0).float(), valid)
-        prepared = prepare_depth(depth, valid, (rgb.shape[-2], rgb.shape[-1]))
+        prepared = prepare_depth(
+            depth,
+            valid,
+            (rgb.shape[-2], rgb.shape[-1]),
+            denoising=self.config.fusion.denoising,
+        )
         mark('preprocess')
         return self.fuse(rgb, prepared, relative, normalisation)
 
@@ -171,7 +184,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         normalisation: DepthNormalisation,
     ) -> DepthSROutput:
         """As `forward`, from prepared inputs; `relative` is normalised (or None: no guide)."""
-        interpolated, lower, upper, validity, rough, cells = prepared
+        interpolated, lower, upper, validity, clean, rough, cells = prepared
         span = (upper - lower).clamp_min(0.0)
         tiny = torch.finfo(torch.float32).tiny
 
@@ -203,6 +216,11 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         gate, residual, confidence_logit, *others = prediction.float().split(1, dim=1)
         trust = others.pop(0) if self.config.fusion.consistency_steps else None
         gate = gate.clamp(-_LARGEST_GATE, _LARGEST_GATE)
+        bound = 0.5 * span + interpolated * self._residual_range(validity)
+        offset = bound * torch.tanh(residual)
+        if self.config.fusion.denoising:
+            kept = torch.tanh(others.pop())
+            offset = offset + kept * (clean.clamp(lower, upper) - interpolated)
         softening = torch.zeros_like(interpolated)
         sizes = self.config.fusion.softening_sizes
         for share, size in zip(others[len(others) - len(sizes) :], sizes, strict=True):
@@ -210,8 +228,6 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             softening = softening + rough * torch.tanh(share) * (soft - interpolated)
         if sizes:
             position = position_of(interpolated + softening)
-        bound = 0.5 * span + interpolated * self._residual_range(validity)
-        offset = bound * torch.tanh(residual)
         # Without a guide the share of the fitted one is left out.
         for share, offered in zip(others, self._offered(interpolated, guide), strict=False):
             offset = offset + torch.tanh(share) * (offered.clamp(lower, upper) - interpolated)

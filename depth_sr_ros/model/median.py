@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lower median of part of a batch of values."""
+"""Quantiles of part of a batch of values."""
 
 from __future__ import annotations
 
@@ -13,23 +13,35 @@ _STEPS = 11
 
 def masked_median(values: Tensor, valid: Tensor) -> Tensor:
     """Lower median of the valid ones of float32 (B, N); 0 where there are none; (B, 1)."""
+    return masked_quantile(values, valid, 0.5)
+
+
+def masked_quantile(values: Tensor, valid: Tensor, share: float) -> Tensor:
+    """The least of the valid ones of float32 (B, N) that `share` of them do not exceed; (B, 1).
+
+    0 where there are none.
+    """
     if torch.onnx.is_in_onnx_export():
-        median = _median_by_search(values, valid)
+        found = _by_search(values, valid, share)
     else:
         ordered = torch.where(valid, values, torch.inf).sort(dim=1).values
-        index = (valid.sum(dim=1, keepdim=True) - 1).clamp_min(0) // 2
-        median = ordered.gather(1, index)
-    return torch.where(valid.any(dim=1, keepdim=True), median, 0.0)
+        index = _needed(valid, share).long() - 1
+        found = ordered.gather(1, index.clamp_min(0))
+    return torch.where(valid.any(dim=1, keepdim=True), found, 0.0)
 
 
-def _median_by_search(values: Tensor, valid: Tensor) -> Tensor:
+def _needed(valid: Tensor, share: float) -> Tensor:
+    """At least so many values are not above the quantile."""
+    return (valid.float().sum(dim=1, keepdim=True) * share).ceil()
+
+
+def _by_search(values: Tensor, valid: Tensor, share: float) -> Tensor:
     """The same by counting: TensorRT sorts at most 3840 values, and sorts slowly."""
     largest = torch.finfo(torch.float32).max
     values = torch.where(valid, values, largest)
     lowest = values.amin(dim=1, keepdim=True)
     highest = torch.where(valid, values, lowest).amax(dim=1, keepdim=True)
-    # At least so many values are not above the median.
-    needed = (valid.float().sum(dim=1, keepdim=True) * 0.5).ceil()
+    needed = _needed(valid, share)
     # Fewer than that are at or below `low`, at all times.
     low = lowest - 1e-3 * (highest - lowest) - 1e-3 * lowest.abs() - 1e-6
     width = highest - low

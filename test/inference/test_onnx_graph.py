@@ -42,7 +42,12 @@ def session_of(content):
 SMALL = FusionUNetConfig(stem=2, widths=(8, 8, 12, 16), training_size=64)
 DETAILED = FusionUNetConfig(stem=4, widths=(8, 8, 12, 16), training_size=64, detail_width=8)
 CONSISTENT = dataclasses.replace(
-    DETAILED, consistency_steps=2, smoothing_sizes=(6, 24), fitting_size=16, softening_sizes=(3,)
+    DETAILED,
+    consistency_steps=2,
+    smoothing_sizes=(6, 24),
+    fitting_size=16,
+    softening_sizes=(3,),
+    denoising=True,
 )
 
 

@@ -187,6 +187,7 @@ def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_pat
             smoothing_sizes=(8,),
             fitting_size=8,
             softening_sizes=(3,),
+            denoising=True,
         ),
         name='grown',
     )
@@ -199,6 +200,7 @@ def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_pat
             smoothing_sizes=(),
             fitting_size=0,
             softening_sizes=(),
+            denoising=False,
         ),
     )
     monkeypatch.setitem(model_config.CONFIGURATIONS, 'grown', grown)
@@ -208,7 +210,7 @@ def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_pat
     config = TrainingConfig(model='grown', steps=1, initial_weights=str(tmp_path / 'former'))
     after = build_model(config).eval()
     assert after.config.fusion.detail_width == 8
-    assert after.config.fusion.head_channels == 7
+    assert after.config.fusion.head_channels == 8
     rgb, depth = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 16, 16) + 1
     with torch.inference_mode():
         assert torch.equal(after(rgb, depth).depth, before(rgb, depth).depth)
