@@ -31,6 +31,75 @@ def photograph(linear: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return picture
 
 
+def through_glass(
+    linear: np.ndarray,
+    depth: np.ndarray,
+    behind: np.ndarray,
+    intrinsics: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Bend what is seen through glass, and let the glass shine.
+
+    A renderer without rays only tints what lies behind. Displaced along the surface's normals it
+    looks refracted; towards the outline glass reflects its surroundings (Fresnel), and lamps leave
+    sharp highlights.
+
+    Args:
+        linear: float32 (H, W, 3) in [0, 1].
+        depth: float32 (H, W), metres, of the glass where there is any.
+        behind: the same without it.
+        intrinsics: (3, 3), pixels.
+        rng: source of all randomness.
+
+    Returns:
+        float32 (H, W, 3); `linear` itself outside of glass.
+    """
+    glass = (depth > 0) & ((behind <= 0) | (behind > 1.002 * depth))
+    if not glass.any():
+        return linear
+    normals = _normals(depth, intrinsics)
+    height, width = depth.shape
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+
+    def shifted(image: np.ndarray, pixels: float) -> np.ndarray:
+        return cv2.remap(
+            image, x + pixels * normals[..., 0], y + pixels * normals[..., 1],
+            cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT,
+        )  # fmt: skip
+
+    strength = width / 640
+    image = shifted(linear, strength * rng.uniform(-25, 25))
+    around = shifted(
+        cv2.GaussianBlur(linear, (0, 0), 4 * strength), strength * rng.uniform(40, 160)
+    )
+    facing = np.clip(-normals[..., 2], 0, 1)
+    rim = ((1 - facing) ** rng.uniform(1.5, 4) * rng.uniform(0.4, 1))[..., None]
+    image = image * (1 - rim) + rng.uniform(0.3, 1.5) * around * rim
+    for _ in range(int(rng.integers(1, 5))):
+        lamp = np.append(rng.normal(0, 0.6, 2), -1.0)
+        towards = np.clip(normals @ (lamp / np.linalg.norm(lamp)).astype(np.float32), 0, 1)
+        image = image + (rng.uniform(0.2, 1) * towards ** rng.uniform(30, 300))[..., None]
+    soft = cv2.GaussianBlur(glass.astype(np.float32), (0, 0), 0.6)[..., None] * glass[..., None]
+    return np.clip(linear * (1 - soft) + image * soft, 0, 1).astype(np.float32)
+
+
+def _normals(depth: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """Unit normals (H, W, 3) in the camera's frame (x right, y down, z ahead), towards it."""
+    height, width = depth.shape
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    points = np.stack(
+        [
+            (x - intrinsics[0, 2]) / intrinsics[0, 0] * depth,
+            (y - intrinsics[1, 2]) / intrinsics[1, 1] * depth,
+            depth,
+        ],
+        axis=-1,
+    ).astype(np.float32)
+    along, down = (cv2.Sobel(points, cv2.CV_32F, *order, ksize=3) for order in ((1, 0), (0, 1)))
+    normals = np.cross(down, along)
+    return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+
+
 def _illumination(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Draw gradients, shadows and patches of light in the image plane, float32 (H, W, 1)."""
     height, width = size

@@ -210,6 +210,35 @@ class GlassHoles:
         return np.where(seen, behind, failed)
 
 
+def seen_through_glass(
+    depth: np.ndarray, behind: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """What a depth sensor makes of glass: what lies behind it, nothing, or now and then the glass.
+
+    Args:
+        depth: float32 (h, w), metres, of the glass where there is any.
+        behind: the same without it.
+        rng: source of all randomness.
+
+    Returns:
+        float32 (h, w), 0 where nothing comes back: `depth` itself where there is no glass.
+    """
+    glass = (depth > 0) & ((behind <= 0) | (behind > 1.002 * depth))
+    if not glass.any() or rng.random() < 0.1:
+        return depth
+    spread = max(1.0, 0.01 * min(depth.shape))
+    size = 8 * spread
+    result = np.where(glass, np.maximum(behind, 0), depth)
+    # Outlines and grazing surfaces send nothing back.
+    outline = glass & (cv2.erode(glass.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
+    lost = ragged(outline, spread * rng.uniform(0.5, 2), rng, 0.1, 0.4)
+    lost |= glass & blob_mask(depth.shape, float(rng.beta(1, 1)), rng, size)
+    result = _without(result, lost)
+    # Highlights do.
+    kept = glass & blob_mask(depth.shape, 0.1 * float(rng.beta(1, 3)), rng, size)
+    return np.where(kept, depth, result).astype(np.float32)
+
+
 def brightness(rgb: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return float32 `shape` in [0, 1]: the picture's luminance at the depth's size."""
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)

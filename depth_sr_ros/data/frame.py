@@ -25,6 +25,8 @@ class RGBDFrame:
         smaller than rgb; pixel centres map as (u + .5) W / w - .5.
     intrinsics: float64 (3, 3) pinhole matrix of the RGB image, or None where unknown.
     name: what to call the frame in tables and messages.
+    behind: float32, of depth's shape: the same without everything of glass, through which a sensor
+        may see; None where there is no glass or it is not known.
 
     Raises ValueError where shapes or types differ from the above.
     """
@@ -33,6 +35,7 @@ class RGBDFrame:
     depth: np.ndarray
     intrinsics: np.ndarray | None
     name: str
+    behind: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
@@ -43,6 +46,13 @@ class RGBDFrame:
             raise ValueError(
                 f'{self.name}: depth must be float32 (h, w), not '
                 f'{self.depth.dtype} {self.depth.shape}'
+            )
+        if self.behind is not None and (
+            self.behind.dtype != np.float32 or self.behind.shape != self.depth.shape
+        ):
+            raise ValueError(
+                f'{self.name}: behind must be float32 {self.depth.shape}, not '
+                f'{self.behind.dtype} {self.behind.shape}'
             )
         if self.intrinsics is not None and self.intrinsics.shape != (3, 3):
             raise ValueError(f'{self.name}: intrinsics must be (3, 3), not {self.intrinsics.shape}')

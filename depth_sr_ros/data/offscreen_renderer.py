@@ -80,6 +80,8 @@ class OffscreenRenderer:
         self._context: Any = None
         self._scene: Any = None
         self._see_through = False
+        #: Depth of the last view without everything of glass; None where the scene has none.
+        self.behind: np.ndarray | None = None
 
     def close(self) -> None:
         """Free what the graphics driver holds."""
@@ -133,6 +135,8 @@ class OffscreenRenderer:
         fine = rgb.astype(np.float32) / 255
         rows = fine[0:-2:2] + 2 * fine[1:-1:2] + fine[2::2]
         rgb = (rows[:, 0:-2:2] + 2 * rows[:, 1:-1:2] + rows[:, 2::2]) / 16
+        if self.behind is not None:
+            self.behind = np.ascontiguousarray(self.behind[1:-1:2, 1:-1:2])
         return rgb, np.ascontiguousarray(depth[1:-1:2, 1:-1:2])
 
     def render_centres(
@@ -145,8 +149,11 @@ class OffscreenRenderer:
     def _render(self, pose, intrinsics) -> tuple[np.ndarray, np.ndarray]:
         self._aim(pose, intrinsics, self.width, self.height, (0.25, 0.25))
         rgb, depth = self._draw(*self._inner)
-        # Glass is blended over what is behind it and leaves that one's depth.
-        return rgb, self._draw_depth(*self._inner) if self._see_through else depth
+        self.behind = None
+        if self._see_through:
+            # Glass is blended over what is behind it and leaves that one's depth.
+            self.behind, depth = depth, self._draw_depth(*self._inner)
+        return rgb, depth
 
     def _draw_depth(self, width: int, height: int) -> np.ndarray:
         import mujoco

@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--size', default='640x480', help='WIDTHxHEIGHT in pixels (640x480)')
     parser.add_argument('--workers', type=int, default=1, help='processes (1)')
     parser.add_argument('--views', type=int, default=6, help='frames of one scene (6)')
+    parser.add_argument(
+        '--glass',
+        type=float,
+        help='share of bottles and the like that are of glass, 0 to 1 (drawn)',
+    )
     parser.add_argument('--textures', type=Path, nargs='*', help='folders of photographs')
 
 
@@ -42,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     options = {
         'seed': args.seed, 'size': list(size), 'split': args.split, 'views': args.views,
     }  # fmt: skip
+    if args.glass is not None:
+        options['glass'] = args.glass
     _write_metadata(args.out / 'dataset.json', options, args.textures)
 
     missing = [i for i in range(args.count) if not _files(args.out, i)[1].exists()]
@@ -85,7 +92,7 @@ def _render(job) -> int:
     if key not in _sources:
         _sources[key] = RenderedScenes(
             options['seed'], tuple(options['size']), split=options['split'],
-            views=options['views'], textures=textures,
+            views=options['views'], textures=textures, glass=options.get('glass'),
         )  # fmt: skip
     scenes = _sources[key]
     for index in indices:
@@ -97,10 +104,18 @@ def _render(job) -> int:
         encoded = cv2.imencode('.jpg', frame.rgb[..., ::-1], flags)[1]
         _replace(rgb, encoded.tobytes())
         # Half precision keeps 0.05%. Depth comes last: its file says that the pair is whole.
-        part = depth.with_name(f'.{depth.name}.{os.getpid()}.npy')
-        np.save(part, frame.depth.astype(np.float16))
-        part.replace(depth)
+        if frame.behind is not None:
+            behind = depth.parent.with_name('behind') / depth.name
+            behind.parent.mkdir(exist_ok=True)
+            _save_depth(behind, frame.behind)
+        _save_depth(depth, frame.depth)
     return len(indices)
+
+
+def _save_depth(file: Path, depth: np.ndarray) -> None:
+    part = file.with_name(f'.{file.name}.{os.getpid()}.npy')
+    np.save(part, depth.astype(np.float16))
+    part.replace(file)
 
 
 def _replace(path: Path, data: bytes) -> None:

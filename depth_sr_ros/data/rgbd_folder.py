@@ -55,7 +55,13 @@ class RGBDFolder(FrameFiles):
     def read(self, name: str) -> RGBDFrame:
         """Read one frame by its stem. Raises DatasetError, naming the file."""
         depth = read_depth(self._depth[name], self.depth_scale)
-        return RGBDFrame(read_rgb(self._rgb[name]), depth, self.intrinsics, name)
+        behind = self.path / 'behind' / f'{name}.npy'
+        through = read_depth(behind, None) if behind.is_file() else None
+        if through is not None and through.shape != depth.shape:
+            raise DatasetError(
+                f'{behind}: is {through.shape}, but depth is {depth.shape}: they must agree'
+            )
+        return RGBDFrame(read_rgb(self._rgb[name]), depth, self.intrinsics, name, through)
 
     def mask(self, name: str) -> np.ndarray | None:
         """Return mask/NAME.png as bool (H, W), True where marked; None where there is none."""

@@ -73,12 +73,13 @@ class SceneBuilder:
     """Collects meshes by material while frames of reference nest.
 
     sameness: chance that a thing takes a material which the scene already has, so that there are
-    depth edges between surfaces that look the same.
+    depth edges between surfaces that look the same. clearness: share of turned things of glass.
     """
 
     rng: np.random.Generator
     textures: TextureLibrary
     sameness: float = 0.4
+    clearness: float = 0.08
     meshes: dict[int, list[Mesh]] = field(default_factory=dict)
     materials: list[Material] = field(default_factory=list)
     pictures: list[Material] = field(default_factory=list)
@@ -123,8 +124,9 @@ class SceneBuilder:
         """
         rng = self.rng
         full = len(self.materials) >= self.max_materials
-        if self.materials and (full or rng.random() < self.sameness):
-            return self.materials[int(rng.integers(len(self.materials)))]
+        known = [material for material in self.materials if material.opacity == 1]
+        if known and (full or rng.random() < self.sameness):
+            return known[int(rng.integers(len(known)))]
         if rng.random() < plain:
             texture = self.textures.plain(rng)
         else:
@@ -145,7 +147,7 @@ class SceneBuilder:
         """Make a see-through material."""
         return Material(
             self.textures.plain(self.rng), specular=1.0, shininess=0.9,
-            opacity=float(self.rng.uniform(0.12, 0.5)),
+            opacity=float(self.rng.uniform(0.06, 0.4)),
         )  # fmt: skip
 
     def picture(self) -> Material:

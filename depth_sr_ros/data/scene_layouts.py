@@ -77,10 +77,20 @@ class Layout:
         return CameraPose(eye, forward, up / np.linalg.norm(up))
 
 
-def random_layout(rng: np.random.Generator, textures: TextureLibrary) -> Layout:
-    """Draw a scene: rooms mostly, then streets, halls and heaps of shapes."""
+def random_layout(
+    rng: np.random.Generator, textures: TextureLibrary, glass: float | None = None
+) -> Layout:
+    """Draw a scene: rooms mostly, then streets, halls and heaps of shapes.
+
+    glass: share of bottles and other turned things that are of glass; None draws it.
+    """
     kind = rng.choice(['room', 'street', 'hall', 'heap'], p=[0.62, 0.16, 0.1, 0.12])
-    builder = SceneBuilder(rng, textures, sameness=float(rng.choice([0.15, 0.4, 0.8])))
+    builder = SceneBuilder(
+        rng,
+        textures,
+        sameness=float(rng.choice([0.15, 0.4, 0.8])),
+        clearness=float(rng.choice([0.05, 0.85], p=[0.8, 0.2])) if glass is None else glass,
+    )
     if kind == 'street':
         return _street(builder, rng)
     if kind == 'hall':

@@ -18,6 +18,7 @@ from depth_sr_ros.data.degradation import (
     parse_degradation,
     training_degradation,
 )
+from depth_sr_ros.data.depth_holes import seen_through_glass
 from depth_sr_ros.data.frame import RGBDFrame
 from depth_sr_ros.data.imitated_guide import imitate_guide
 from depth_sr_ros.model.averaging import averaging_matrix, spreading_matrix
@@ -221,6 +222,10 @@ class FusionSamples(Dataset[list[Sample]]):
         frame = self._frame(index)
         rgb, truth = frame.rgb, np.where(np.isfinite(frame.depth), frame.depth, 0.0)
         truth = truth.astype(np.float32)
+        # What the sensor looks at: not the truth where there is glass.
+        sensed = truth
+        if frame.behind is not None:
+            sensed = seen_through_glass(truth, frame.behind, rng)
         relative = self._relative(frame.name, truth, rng)
         # Seen from nearer and from farther: another focal length.
         height, width = truth.shape
@@ -229,11 +234,12 @@ class FusionSamples(Dataset[list[Sample]]):
                    (config.crop + 1) / min(height, width))  # fmt: skip
         if zoom < 0.95 or config.frame_short_side:
             size = (round(width * zoom), round(height * zoom))
+            sensed = cv2.resize(sensed, size, interpolation=cv2.INTER_NEAREST_EXACT)
             rgb, truth = resize_frame(rgb, truth, size)
         if relative is not None and relative.shape != truth.shape:
             relative = cv2.resize(relative, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
         if rng.random() < 0.5:
-            rgb, truth = rgb[:, ::-1], truth[:, ::-1]
+            rgb, truth, sensed = rgb[:, ::-1], truth[:, ::-1], sensed[:, ::-1]
             relative = None if relative is None else relative[:, ::-1]
         known = truth[truth > 0]
         if known.size == 0:
@@ -241,7 +247,7 @@ class FusionSamples(Dataset[list[Sample]]):
         median = float(np.median(known))
         scale = max(float(np.median(np.abs(known - median))), 0.05 * median)
         return [
-            self._crop(rgb, truth, relative, (median, scale), rng)
+            self._crop(rgb, truth, sensed, relative, (median, scale), rng)
             for _ in range(config.crops_per_frame)
         ]
 
@@ -269,6 +275,7 @@ class FusionSamples(Dataset[list[Sample]]):
         self,
         rgb: np.ndarray,
         truth: np.ndarray,
+        sensed: np.ndarray,
         relative: np.ndarray | None,
         statistics: tuple[float, float],
         rng: np.random.Generator,
@@ -291,7 +298,8 @@ class FusionSamples(Dataset[list[Sample]]):
             degradation = training_degradation(rng, truth.shape)
         else:
             degradation = parse_degradation(self.config.degradation)
-        degraded = degradation(image, crop, rng)
+        seen = np.ascontiguousarray(sensed[window]) * np.float32(factor)
+        degraded = degradation(image, seen, rng)
         image = self._recolour(image, rng)
         # The frame's statistics come from its measurements: those are noisier than the truth.
         median = statistics[0] * factor * float(np.exp(rng.normal(0, 0.1)))

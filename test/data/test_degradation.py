@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from depth_sr_ros.data import camera_effects, depth_holes
 from depth_sr_ros.data import degradation as d
 from depth_sr_ros.data.depth_sensors import kinect_quantise, projector_shadow
 from depth_sr_ros.data.downsampling import METHODS, low_frequency_field
@@ -543,6 +544,46 @@ def test_glass_is_an_object_and_not_a_blob():
         outside = lost.sum() - lost[50:110, 60:120].sum()
         assert inside > 0.85
         assert outside < 0.5 * 60 * 60, 'some raggedness, not a second object'
+
+
+def test_sensors_see_through_glass_or_nothing_or_the_glass():
+    depth, behind = np.full((80, 100), 2.0, np.float32), np.full((80, 100), 2.0, np.float32)
+    depth[20:60, 30:70] = 1.0
+    behind[20:60, 50:70] = 0.0  # sky
+    seen = [depth_holes.seen_through_glass(depth, behind, rng(seed)) for seed in range(30)]
+    outside = depth == 2.0
+    through = lost = whole = 0
+    for image in seen:
+        assert image.dtype == np.float32
+        assert set(np.unique(image)) <= {0.0, 1.0, 2.0}
+        # The hole is a little larger than the glass.
+        assert (image[outside] == 2.0).mean() > 0.95
+        assert not (image[20:60, 50:70] == 2.0).any()
+        through += (image[20:60, 30:50] == 2.0).mean() > 0.3
+        lost += (image[20:60, 30:50] == 0.0).mean() > 0.3
+        whole += np.array_equal(image, depth)
+    assert through > 5
+    assert lost > 5
+    assert 0 < whole < 10
+    assert depth_holes.seen_through_glass(depth, depth, rng()) is depth
+
+
+def test_glass_bends_and_shines_and_the_rest_stays():
+    rows, columns = np.mgrid[0:96, 0:128].astype(np.float32)
+    radius = np.hypot(rows - 48, columns - 64)
+    depth = np.full((96, 128), 2.0, np.float32)
+    depth[radius < 30] = (1.2 - np.sqrt(np.maximum(0.09 - (radius / 100) ** 2, 0)))[radius < 30]
+    linear = rng().random((96, 128, 3), np.float32)
+    intrinsics = np.array([[100, 0, 63.5], [0, 100, 47.5], [0, 0, 1.0]])
+    behind = np.full_like(depth, 2.0)
+    image = camera_effects.through_glass(linear, depth, behind, intrinsics, rng())
+    assert image.dtype == np.float32
+    assert image.min() >= 0
+    assert image.max() <= 1
+    np.testing.assert_array_equal(image[radius >= 30], linear[radius >= 30])
+    assert np.abs(image - linear)[radius < 25].mean() > 0.05
+    same = camera_effects.through_glass(linear, depth, depth, intrinsics, rng())
+    np.testing.assert_array_equal(same, linear)
 
 
 def test_glass_shows_what_is_behind():

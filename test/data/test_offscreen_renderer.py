@@ -153,6 +153,21 @@ def test_shadows_darken_without_changing_depth(renderer):
     np.testing.assert_array_equal(depth, same)
 
 
+def test_what_lies_behind_glass_is_known_too(renderer):
+    wall = (material(), quad((-5, 3, -5), (10, 0, 0), (0, 0, 10), cell=5))
+    pane = quad((-0.5, 2, -0.5), (1, 0, 0), (0, 0, 1))
+    renderer.load(scene(wall, (material((255, 255, 255), opacity=0.3), pane)))
+    _, depth = renderer.render(looking((0, 0, 0), (0, 1, 0)), INTRINSICS)
+    middle = tuple(side // 2 for side in depth.shape)
+    assert depth[middle] == pytest.approx(2, abs=0.01)
+    assert renderer.behind.shape == depth.shape
+    assert np.median(renderer.behind) == pytest.approx(3, abs=0.01)
+    assert renderer.behind[middle] == pytest.approx(3, abs=0.01)
+    renderer.load(scene(wall))
+    renderer.render(looking((0, 0, 0), (0, 1, 0)), INTRINSICS)
+    assert renderer.behind is None
+
+
 def test_preview_agrees_with_the_full_view(renderer):
     renderer.load(scene((material(), quad((-50, -50, 0), (100, 0, 0), (0, 100, 0), cell=5))))
     pose = looking((0, 0, 1.5), (0, 1, -1))

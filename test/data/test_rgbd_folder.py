@@ -61,6 +61,18 @@ def test_what_is_no_measurement_becomes_zero(folder):
     np.testing.assert_array_equal(depth[1:], DEPTH[1:])
 
 
+def test_what_lies_behind_glass_is_read_where_it_is_known(folder):
+    assert RGBDFolder(folder)[1].behind is None
+    (folder / 'behind').mkdir()
+    np.save(folder / 'behind' / 'b.npy', (DEPTH + 1).astype(np.float16))
+    np.testing.assert_allclose(RGBDFolder(folder)[1].behind, DEPTH + 1, rtol=1e-3)
+    np.save(folder / 'behind' / 'b.npy', DEPTH[:-1])
+    with pytest.raises(
+        DatasetError, match=r'behind.b\.npy: is \(11, 16\), but'
+    ):
+        RGBDFolder(folder)[1]
+
+
 def test_mask_with_and_without_suffix(folder):
     (folder / 'mask').mkdir()
     mask = np.zeros((24, 32), np.uint8)

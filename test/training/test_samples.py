@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from depth_sr_ros.data.frame import RGBDFrame
 from depth_sr_ros.data.rgbd_folder import RGBDFolder
 from depth_sr_ros.training.config import GuideMixture, SourceConfig, TrainingConfig
 from depth_sr_ros.training.samples import (
@@ -44,6 +47,26 @@ def test_every_epoch_sees_every_frame_once(frames_folder):
     dataset = FusionSamples(RGBDFolder(frames_folder), CONFIG)
     names = [dataset._frame(index).name for index in range(12)]
     assert sorted(names[:6]) == sorted(names[6:]) == sorted(dataset.frames.names)
+
+
+def test_sensors_look_through_glass_and_the_truth_is_the_glass():
+    rgb, depth = np.zeros((96, 128, 3), np.uint8), np.full((96, 128), 2.0, np.float32)
+    depth[:, 64:] = 1.0
+    frame = RGBDFrame(rgb, depth, None, 'pane', np.full_like(depth, 2.0))
+    config = dataclasses.replace(CONFIG, degradation='clean')
+    dataset = FusionSamples([frame], config)
+    crops = [crop for index in range(20) for crop in dataset[index]]
+    gone = 0
+    for crop in crops:
+        ratio = crop['truth'] / crop['truth'].amax()
+        glass = ratio < 0.75
+        if not 0.1 < glass.float().mean() < 0.9:
+            continue
+        measured = crop['validity'] > 0
+        seen = crop['interpolated'] / crop['truth']
+        assert torch.allclose(seen[measured & ~glass], torch.ones(()), rtol=1e-3)
+        gone += bool((seen[measured & glass] > 1.5).float().mean() > 0.5)
+    assert gone > 5
 
 
 @pytest.mark.parametrize('share', ['none', 'imitated'])
