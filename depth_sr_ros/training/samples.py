@@ -33,6 +33,8 @@ Sample = dict[str, Tensor]
 # A crop with less known truth than this teaches nothing.
 _MINIMUM_TRUTH = 0.2
 _CROP_ATTEMPTS = 8
+# Of the crops of frames with glass, those for which some is looked for, and how much of it.
+_GLASS_SHARE, _MINIMUM_GLASS = 0.7, 0.005
 # Of imitated guides, 0 to 1: neither the best nor the worst that training sees.
 _VALIDATION_GUIDE_QUALITY = 0.5
 
@@ -224,6 +226,7 @@ class FusionSamples(Dataset[list[Sample]]):
         truth = truth.astype(np.float32)
         # What the sensor looks at: not the truth where there is glass.
         sensed = truth
+        glass = frame.behind is not None
         if frame.behind is not None:
             sensed = seen_through_glass(truth, frame.behind, rng)
         relative = self._relative(frame.name, truth, rng)
@@ -247,7 +250,7 @@ class FusionSamples(Dataset[list[Sample]]):
         median = float(np.median(known))
         scale = max(float(np.median(np.abs(known - median))), 0.05 * median)
         return [
-            self._crop(rgb, truth, sensed, relative, (median, scale), rng)
+            self._crop(rgb, truth, sensed, relative, (median, scale), rng, glass=glass)
             for _ in range(config.crops_per_frame)
         ]
 
@@ -279,14 +282,20 @@ class FusionSamples(Dataset[list[Sample]]):
         relative: np.ndarray | None,
         statistics: tuple[float, float],
         rng: np.random.Generator,
+        *,
+        glass: bool,
     ) -> Sample:
         side = self.config.crop
         height, width = truth.shape
+        # Glass is rare: where there is some, most crops have it.
+        glass = glass and rng.random() < _GLASS_SHARE
         for _ in range(_CROP_ATTEMPTS):
             top = int(rng.integers(0, height - side + 1))
             left = int(rng.integers(0, width - side + 1))
             window = (slice(top, top + side), slice(left, left + side))
-            if np.mean(truth[window] > 0) >= _MINIMUM_TRUTH:
+            if np.mean(truth[window] > 0) < _MINIMUM_TRUTH:
+                continue
+            if not glass or np.mean(sensed[window] != truth[window]) > _MINIMUM_GLASS:
                 break
         crop = np.ascontiguousarray(truth[window])
         # Scenes of every size: the network must not know how large things are.

@@ -67,9 +67,7 @@ def test_what_lies_behind_glass_is_read_where_it_is_known(folder):
     np.save(folder / 'behind' / 'b.npy', (DEPTH + 1).astype(np.float16))
     np.testing.assert_allclose(RGBDFolder(folder)[1].behind, DEPTH + 1, rtol=1e-3)
     np.save(folder / 'behind' / 'b.npy', DEPTH[:-1])
-    with pytest.raises(
-        DatasetError, match=r'behind.b\.npy: is \(11, 16\), but'
-    ):
+    with pytest.raises(DatasetError, match=r'behind.b\.npy: is \(11, 16\), but'):
         RGBDFolder(folder)[1]
 
 
