@@ -6,6 +6,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from depth_sr_ros.data.frame import glass_mask
+
 
 def photograph(linear: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Turn a rendering, float32 (H, W, 3) in [0, 1], into a photograph, uint8 (H, W, 3).
@@ -54,7 +56,7 @@ def through_glass(
     Returns:
         float32 (H, W, 3); `linear` itself outside of glass.
     """
-    glass = (depth > 0) & ((behind <= 0) | (behind > 1.002 * depth))
+    glass = glass_mask(depth, behind)
     if not glass.any():
         return linear
     normals = _normals(depth, intrinsics)

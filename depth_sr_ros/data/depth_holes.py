@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from depth_sr_ros.data.downsampling import low_frequency_field, valid_depth
+from depth_sr_ros.data.frame import glass_mask
 
 
 def _check_fraction(fraction: float) -> None:
@@ -223,7 +224,7 @@ def seen_through_glass(
     Returns:
         float32 (h, w), 0 where nothing comes back: `depth` itself where there is no glass.
     """
-    glass = (depth > 0) & ((behind <= 0) | (behind > 1.002 * depth))
+    glass = glass_mask(depth, behind)
     if not glass.any() or rng.random() < 0.1:
         return depth
     spread = max(1.0, 0.01 * min(depth.shape))

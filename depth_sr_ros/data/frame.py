@@ -58,6 +58,11 @@ class RGBDFrame:
             raise ValueError(f'{self.name}: intrinsics must be (3, 3), not {self.intrinsics.shape}')
 
 
+def glass_mask(depth: np.ndarray, behind: np.ndarray) -> np.ndarray:
+    """Where there is glass, bool (h, w): what lies `behind`, metres, is farther, or the sky (0)."""
+    return (depth > 0) & ((behind <= 0) | (behind > 1.002 * depth))
+
+
 class FrameFiles(Sequence[RGBDFrame]):
     """Frames read from files when they are asked for.
 
