@@ -117,7 +117,10 @@ def prepare_depth(
     cells = cells_of(depth, valid, interpolated)
     clean = interpolated
     if denoising and cells is not None:
-        clean = interpolate(denoised(depth, valid), valid, size)
+        without_noise = denoised(depth, valid)
+        clean = interpolate(without_noise, valid, size)
+        # The output shall agree with what was measured, but not with its noise.
+        cells = cells_of(without_noise, valid, interpolated)
     return PreparedDepth(
         interpolated, lower, upper, validity, clean, roughness(depth, valid, size), cells
     )
