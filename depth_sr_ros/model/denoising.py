@@ -26,7 +26,7 @@ _SECOND_DIFFERENCE = math.sqrt(6.0)
 # Relative noise that counts as none: rounding to millimetres, curved surfaces.
 _NONE = 0.001
 # So many differences tell.
-_SAMPLES = 20000
+_SAMPLES = 4000
 _RADIUS, _SPREAD = 2, 1.5
 # Width of the kernel over values in each pass, in standard deviations of the noise.
 _WIDTHS = (2.0, 1.2)
