@@ -28,6 +28,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, TimeReference
 from depth_sr_ros.data.demo_clip import DemoClip
 from depth_sr_ros.ros.clip_player import ClipPlayer, ClipPlayerConfig, ImageStream
 
+# How soon a camera that waits for its next frame hears that it shall stop.
+_TICK_SECONDS = 0.1
+
 
 class DemoCamera(Node):
     """Plays a clip as an RGB-D camera: jittered stamps, depth coarse, noisy and with holes.
@@ -72,7 +75,7 @@ class DemoCamera(Node):
                 CameraInfo, f'camera/{stream.name}/camera_info', qos
             )
         self._clip_time = self.create_publisher(TimeReference, '~/clip_time', QoSProfile(depth=200))
-        self._stop = threading.Event()
+        self._stopped = False
         self.get_logger().info(self._describe(config))
 
     def _declare(self, field: dataclasses.Field) -> Any:
@@ -103,23 +106,32 @@ class DemoCamera(Node):
         )
 
     def stop(self) -> None:
-        """Let `play` return."""
-        self._stop.set()
+        """Let `play` return. Safe in a signal handler.
+
+        A `threading.Event` is not: set while the same thread waits for it, it may wait for itself.
+        """
+        self._stopped = True
+
+    def _wait(self, due_ns: int) -> bool:
+        """Sleep until `due_ns` on the steady clock; True when stopped, at most a tick later."""
+        while not self._stopped and (left := due_ns - time.monotonic_ns()) > 0:
+            time.sleep(min(left / 1e9, _TICK_SECONDS))
+        return self._stopped
 
     def play(self) -> None:
         """Publish until the configured time is over or `stop` is called."""
         if self._player.config.wait:
             while not all(p.get_subscription_count() for p in self._images.values()):
-                if self._stop.wait(0.05):
+                if self._wait(time.monotonic_ns() + 50_000_000):
                     return
             # Discovery has two sides: the subscriber may know us a moment after we know it.
-            self._stop.wait(0.3)
+            self._wait(time.monotonic_ns() + 300_000_000)
         sent = dict.fromkeys(self._images, 0)
         skipped = dict.fromkeys(self._images, 0)
         start = time.monotonic_ns() + 100_000_000
         for capture_ns, number, stream in self._player.schedule():
             due = start + capture_ns
-            if self._stop.wait(max(0, due - time.monotonic_ns()) / 1e9):
+            if self._wait(due):
                 break
             late_ns = time.monotonic_ns() - due
             if late_ns > 1e9 / stream.rate:
