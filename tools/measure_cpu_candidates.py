@@ -4,7 +4,7 @@
     .venv/bin/python tools/measure_cpu_candidates.py --threads 1 2 --out out/candidates.json
 
 PyTorch (eager float32 and bfloat16, torch.compile), ONNX Runtime (the shipped graph, and the same
-with 8-bit convolutions, calibrated on other frames of the demo's clip), and OpenVINO where it is
+with 8-bit convolutions, calibrated on the same frames mirrored), and OpenVINO where it is
 installed (float32 and its own choice of precision). For each number of threads a process of its
 own, because PyTorch and OpenMP fix theirs at start. Prints a Markdown table: milliseconds of wall
 clock, and how far depth is from eager float32's. docs/performance.md holds the result.
@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 SIZE, DEPTH_SIZE = (640, 480), (160, 120)
+REFERENCE = 'PyTorch, eager float32'
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -98,7 +99,7 @@ def _openvino(graph: bytes, threads: int, precision: str | None) -> Run:
 def candidates(threads: int) -> Iterator[tuple[str, Callable[[], Run]]]:
     """Name, and what makes it; the reference first."""
     graph = _graph()
-    yield 'PyTorch, eager float32', lambda: _pytorch('float32', 'eager')
+    yield REFERENCE, lambda: _pytorch('float32', 'eager')
     yield 'PyTorch, eager bfloat16', lambda: _pytorch('bfloat16', 'eager')
     yield 'PyTorch, torch.compile float32', lambda: _pytorch('float32', 'compile')
     yield 'ONNX Runtime, the shipped graph', lambda: _onnxruntime(graph, threads)
@@ -111,7 +112,12 @@ def candidates(threads: int) -> Iterator[tuple[str, Callable[[], Run]]]:
 
 
 def measure(threads: int, count: int) -> list[dict]:
-    """One row for each candidate that can be made here; a note for the others."""
+    """Time `count` frames of each candidate, in turns.
+
+    Returns:
+        A row for each: 'name', 'threads', and 'median_ms', 'p99_ms' and what `parity` says against
+        eager float32, or 'error' where it cannot be made here.
+    """
     import time
 
     from tqdm import tqdm
@@ -128,6 +134,8 @@ def measure(threads: int, count: int) -> list[dict]:
             for frame in frames:
                 run(frame.rgb, frame.depth)
         except Exception as error:  # each library has errors of its own
+            if name == REFERENCE:
+                raise
             text = ' '.join(str(error).split())[:120]
             rows.append({'name': name, 'threads': threads, 'error': text})
             print(f'{name}: {text}', file=sys.stderr)
@@ -141,7 +149,7 @@ def measure(threads: int, count: int) -> list[dict]:
             run(frame.rgb, frame.depth)
             times[name].append(time.perf_counter() - start)
     outputs = {name: [run(f.rgb, f.depth).copy() for f in frames] for name, run in loaded}
-    reference = outputs[loaded[0][0]]
+    reference = outputs[REFERENCE]
     for name, _ in loaded:
         median, p99 = np.percentile(np.array(times[name]) * 1e3, (50, 99))
         rows.append(
@@ -167,7 +175,7 @@ def table(rows: list[dict]) -> str:
         if 'error' in row:
             lines.append(f'| {row["name"]} | {row["threads"]} | {row["error"]} | | | | |')
             continue
-        eager = next(r for r in rows if r['threads'] == row['threads'] and 'median_ms' in r)
+        eager = next(r for r in rows if (r['name'], r['threads']) == (REFERENCE, row['threads']))
         lines.append(
             f'| {row["name"]} | {row["threads"]} | {row["median_ms"]:.0f} | {row["p99_ms"]:.0f} '
             f'| {eager["median_ms"] / row["median_ms"]:.2f} '

@@ -238,7 +238,7 @@ class Benchmark:
                     self._save()
         interruption.check()
         if self.args.scaling:
-            self._measure_scaling()
+            self._measure_scaling(interruption)
             self._save()
 
     def _measure_group(self, subject: Subject, frames: Sequence[Frame]) -> None:
@@ -330,7 +330,7 @@ class Benchmark:
             'times_bound': timing['median_ms'] / bound,
         }
 
-    def _measure_scaling(self) -> None:
+    def _measure_scaling(self, interruption: _Interruption) -> None:
         """The embedded configuration, and on a GPU the 29M one, from 160x120 up."""
         from depth_sr_ros.benchmark.frames import benchmark_frames
         from depth_sr_ros.benchmark.subjects import REFERENCE, Variant
@@ -351,6 +351,7 @@ class Benchmark:
                 continue
             points = []
             for size in sizes:
+                interruption.check()
                 frames = benchmark_frames(size)
                 contestant = subject.build(variant, self.device)
                 warm_up(contestant, frames)

@@ -195,20 +195,31 @@ class GlassHoles:
             region = _object_region(result, seeds, rng)
             if region is None:
                 break
-            result = self._fail(result, region, rng)
+            behind = _background(result, region)
+            result = _failed(result, region, behind, self.see_through, rng)
         return result
 
-    def _fail(self, depth: np.ndarray, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        spread = max(1.0, 0.01 * min(depth.shape))
-        # Mostly outwards: the hole is larger than the glass.
-        failed = _without(depth, ragged(region, spread * rng.uniform(0.7, 2.5), rng, 0.15))
-        share = rng.beta(1, 1 / max(self.see_through, 1e-3) - 1 + 1e-3)
-        if share < 0.03:
-            return failed
-        behind = _background(depth, region)
-        seen = region & (depth > 0) & (behind > 0)
-        seen &= blob_mask(depth.shape, min(share, 0.95), rng, 6 * spread)
-        return np.where(seen, behind, failed)
+
+def _failed(
+    depth: np.ndarray,
+    glass: np.ndarray,
+    behind: np.ndarray,
+    see_through: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Depth (h, w) where `glass` shows some of what is `behind` it, and nothing else.
+
+    see_through: how much it shows in the mean, 0 to 1.
+    """
+    spread = max(1.0, 0.01 * min(depth.shape))
+    # Mostly outwards: the hole is larger than the glass.
+    failed = _without(depth, ragged(glass, spread * rng.uniform(0.7, 2.5), rng, 0.15))
+    share = rng.beta(1, 1 / max(see_through, 1e-3) - 1 + 1e-3)
+    if share < 0.03:
+        return failed
+    seen = glass & (depth > 0) & (behind > 0)
+    seen &= blob_mask(depth.shape, min(share, 0.95), rng, 6 * spread)
+    return np.where(seen, behind, failed)
 
 
 def seen_through_glass(
@@ -227,17 +238,10 @@ def seen_through_glass(
     glass = glass_mask(depth, behind)
     if not glass.any() or rng.random() < 0.1:
         return depth
-    spread = max(1.0, 0.01 * min(depth.shape))
-    size = 8 * spread
-    result = np.where(glass, np.maximum(behind, 0), depth)
-    # Outlines and grazing surfaces send nothing back.
-    outline = glass & (cv2.erode(glass.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0)
-    lost = ragged(outline, spread * rng.uniform(0.5, 2), rng, 0.1, 0.4)
-    lost |= glass & blob_mask(depth.shape, float(rng.beta(1, 1)), rng, size)
-    result = _without(result, lost)
-    # Highlights do.
-    kept = glass & blob_mask(depth.shape, 0.1 * float(rng.beta(1, 3)), rng, size)
-    return np.where(kept, depth, result).astype(np.float32)
+    result = _failed(depth, glass, behind, 0.5, rng)
+    # Highlights send light back.
+    highlight = glass & blob_mask(depth.shape, 0.1 * float(rng.beta(1, 3)), rng)
+    return np.where(highlight, depth, result)
 
 
 def brightness(rgb: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

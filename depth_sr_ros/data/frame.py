@@ -25,8 +25,9 @@ class RGBDFrame:
         smaller than rgb; pixel centres map as (u + .5) W / w - .5.
     intrinsics: float64 (3, 3) pinhole matrix of the RGB image, or None where unknown.
     name: what to call the frame in tables and messages.
-    behind: float32, of depth's shape: the same without everything of glass, through which a sensor
-        may see; None where there is no glass or it is not known.
+    depth_behind_glass: float32, of depth's shape, metres, 0 for the sky: depth as it were without
+        anything of glass, through which a sensor may see; None where there is no glass or it is
+        not known.
 
     Raises ValueError where shapes or types differ from the above.
     """
@@ -35,7 +36,7 @@ class RGBDFrame:
     depth: np.ndarray
     intrinsics: np.ndarray | None
     name: str
-    behind: np.ndarray | None = None
+    depth_behind_glass: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
@@ -47,19 +48,23 @@ class RGBDFrame:
                 f'{self.name}: depth must be float32 (h, w), not '
                 f'{self.depth.dtype} {self.depth.shape}'
             )
-        if self.behind is not None and (
-            self.behind.dtype != np.float32 or self.behind.shape != self.depth.shape
-        ):
+        behind = self.depth_behind_glass
+        if behind is not None and (behind.dtype != np.float32 or behind.shape != self.depth.shape):
             raise ValueError(
-                f'{self.name}: behind must be float32 {self.depth.shape}, not '
-                f'{self.behind.dtype} {self.behind.shape}'
+                f'{self.name}: depth_behind_glass must be float32 {self.depth.shape}, not '
+                f'{behind.dtype} {behind.shape}'
             )
         if self.intrinsics is not None and self.intrinsics.shape != (3, 3):
             raise ValueError(f'{self.name}: intrinsics must be (3, 3), not {self.intrinsics.shape}')
 
 
 def glass_mask(depth: np.ndarray, behind: np.ndarray) -> np.ndarray:
-    """Where there is glass, bool (h, w): what lies `behind`, metres, is farther, or the sky (0)."""
+    """Where there is glass, bool (h, w).
+
+    Args:
+        depth: float32 (h, w), metres, of the glass where there is any.
+        behind: `RGBDFrame.depth_behind_glass`: farther than the glass, or 0 for the sky.
+    """
     return (depth > 0) & ((behind <= 0) | (behind > 1.002 * depth))
 
 

@@ -14,6 +14,8 @@ from depth_sr_ros.data.scene_layouts import CameraPose
 
 # The sky is a box around the camera, drawn well beyond FARTHEST because FAR is so large.
 NEAR, FAR, FARTHEST = 0.08, 600.0, 120.0
+# The pixels' centres in an image of twice the pixels and one more.
+_CENTRES = (slice(1, -1, 2), slice(1, -1, 2))
 _HELP = (
     'rendering scenes needs MuJoCo and OpenGL without a display: install the wheel `mujoco` '
     "(this package's extra `train`) and the system library for EGL or OSMesa (Debian, Ubuntu: "
@@ -80,8 +82,9 @@ class OffscreenRenderer:
         self._context: Any = None
         self._scene: Any = None
         self._see_through = False
-        #: Depth of the last view without everything of glass; None where the scene has none.
-        self.behind: np.ndarray | None = None
+        #: Of the last view, float32 (height, width), metres, 0 where there is nothing: depth as it
+        #: were without anything of glass; None where the scene has none.
+        self.depth_behind_glass: np.ndarray | None = None
 
     def close(self) -> None:
         """Free what the graphics driver holds."""
@@ -135,25 +138,25 @@ class OffscreenRenderer:
         fine = rgb.astype(np.float32) / 255
         rows = fine[0:-2:2] + 2 * fine[1:-1:2] + fine[2::2]
         rgb = (rows[:, 0:-2:2] + 2 * rows[:, 1:-1:2] + rows[:, 2::2]) / 16
-        if self.behind is not None:
-            self.behind = np.ascontiguousarray(self.behind[1:-1:2, 1:-1:2])
-        return rgb, np.ascontiguousarray(depth[1:-1:2, 1:-1:2])
+        return rgb, depth
 
     def render_centres(
         self, pose: CameraPose, intrinsics: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Render one view as `render` does, but take the colours at the pixels' centres, uint8."""
         rgb, depth = self._render(pose, intrinsics)
-        return rgb[1:-1:2, 1:-1:2], depth[1:-1:2, 1:-1:2]
+        return rgb[_CENTRES], depth
 
     def _render(self, pose, intrinsics) -> tuple[np.ndarray, np.ndarray]:
+        """RGB of twice the size and one more; depth at the pixels' centres."""
         self._aim(pose, intrinsics, self.width, self.height, (0.25, 0.25))
         rgb, depth = self._draw(*self._inner)
-        self.behind = None
+        self.depth_behind_glass = None
         if self._see_through:
             # Glass is blended over what is behind it and leaves that one's depth.
-            self.behind, depth = depth, self._draw_depth(*self._inner)
-        return rgb, depth
+            self.depth_behind_glass = np.ascontiguousarray(depth[_CENTRES])
+            depth = self._draw_depth(*self._inner)
+        return rgb, np.ascontiguousarray(depth[_CENTRES])
 
     def _draw_depth(self, width: int, height: int) -> np.ndarray:
         import mujoco

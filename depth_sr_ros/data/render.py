@@ -13,6 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from depth_sr_ros.data.scene_builder import GLASS_SHARE
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
@@ -27,10 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--workers', type=int, default=1, help='processes (1)')
     parser.add_argument('--views', type=int, default=6, help='frames of one scene (6)')
     parser.add_argument(
-        '--glass',
-        type=float,
-        help='share of bottles and the like that are of glass, 0 to 1 (drawn)',
-    )
+        '--glass-share', type=float, default=GLASS_SHARE,
+        help=f'of bottles and the like that are of glass, 0 to 1 ({GLASS_SHARE})',
+    )  # fmt: skip
     parser.add_argument('--textures', type=Path, nargs='*', help='folders of photographs')
 
 
@@ -42,13 +43,14 @@ def run(args: argparse.Namespace) -> int:
     for name in ('count', 'workers', 'views'):
         if getattr(args, name) < 1:
             raise ValueError(f'--{name} is {getattr(args, name)}; allowed is 1 or larger')
+    if not 0 <= args.glass_share <= 1:
+        raise ValueError(f'--glass-share is {args.glass_share}; allowed is 0 to 1')
     for folder in ('rgb', 'depth'):
         (args.out / folder).mkdir(parents=True, exist_ok=True)
     options = {
         'seed': args.seed, 'size': list(size), 'split': args.split, 'views': args.views,
+        'glass_share': args.glass_share,
     }  # fmt: skip
-    if args.glass is not None:
-        options['glass'] = args.glass
     _write_metadata(args.out / 'dataset.json', options, args.textures)
 
     missing = [i for i in range(args.count) if not _files(args.out, i)[1].exists()]
@@ -92,7 +94,7 @@ def _render(job) -> int:
     if key not in _sources:
         _sources[key] = RenderedScenes(
             options['seed'], tuple(options['size']), split=options['split'],
-            views=options['views'], textures=textures, glass=options.get('glass'),
+            views=options['views'], textures=textures, glass_share=options['glass_share'],
         )  # fmt: skip
     scenes = _sources[key]
     for index in indices:
@@ -103,16 +105,17 @@ def _render(job) -> int:
                  cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]  # fmt: skip
         encoded = cv2.imencode('.jpg', frame.rgb[..., ::-1], flags)[1]
         _replace(rgb, encoded.tobytes())
-        # Half precision keeps 0.05%. Depth comes last: its file says that the pair is whole.
-        if frame.behind is not None:
-            behind = depth.parent.with_name('behind') / depth.name
+        # Depth comes last: its file says that the frame is whole.
+        if frame.depth_behind_glass is not None:
+            behind = depth.parent.with_name('depth_behind_glass') / depth.name
             behind.parent.mkdir(exist_ok=True)
-            _save_depth(behind, frame.behind)
+            _save_depth(behind, frame.depth_behind_glass)
         _save_depth(depth, frame.depth)
     return len(indices)
 
 
 def _save_depth(file: Path, depth: np.ndarray) -> None:
+    # Half precision keeps 0.05%.
     part = file.with_name(f'.{file.name}.{os.getpid()}.npy')
     np.save(part, depth.astype(np.float16))
     part.replace(file)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from depth_sr_ros.data.camera_effects import photograph, through_glass
-from depth_sr_ros.data.frame import RGBDFrame
+from depth_sr_ros.data.frame import RGBDFrame, glass_mask
+from depth_sr_ros.data.scene_builder import GLASS_SHARE
 from depth_sr_ros.data.scene_layouts import Layout, random_layout
 from depth_sr_ros.data.texture_copying import texture_copying_layout
 from depth_sr_ros.data.textures import TextureLibrary
@@ -28,8 +29,8 @@ class RenderedScenes(Sequence[RGBDFrame]):
     views: frames of one scene, index // views being the scene. Reading them one after another is
     several times faster than at random, since a scene is built and uploaded once.
     textures: folders of photographs, as for texture_folders.
-    glass: share of bottles and other turned things that are of glass, 0 to 1; None draws one for
-    each scene. Frames know what lies behind glass (`RGBDFrame.behind`).
+    glass_share: share of bottles and other turned things that are of glass, 0 to 1; of no meaning
+    for 'texture_copying'. Frames know what lies behind glass (`RGBDFrame.depth_behind_glass`).
     clean: leave RGB as rendered, without a camera's exposure, blur and noise.
 
     Depth is float32 metres along the optical axis up to 150 m, 0 where the sky is. Results are the
@@ -47,7 +48,7 @@ class RenderedScenes(Sequence[RGBDFrame]):
         count: int = 1_000_000,
         views: int = 6,
         textures=None,
-        glass: float | None = None,
+        glass_share: float = GLASS_SHARE,
         clean: bool = False,
     ) -> None:
         if seed < 0:
@@ -58,9 +59,9 @@ class RenderedScenes(Sequence[RGBDFrame]):
             raise ValueError(f'size is {size}; allowed is (width, height), each 32 to 4096')
         if count < 1 or views < 1:
             raise ValueError(f'count and views are {count}, {views}; allowed is 1 or larger')
-        if glass is not None and not 0 <= glass <= 1:
-            raise ValueError(f'glass is {glass}; allowed is 0 to 1')
-        self.glass = glass
+        if not 0 <= glass_share <= 1:
+            raise ValueError(f'glass_share is {glass_share}; allowed is 0 to 1')
+        self.glass_share = glass_share
         self.seed, self.size, self.split = seed, (int(size[0]), int(size[1])), split
         self._count, self.views, self.clean = count, views, clean
         detail = 512 if max(size) > 400 else 256
@@ -90,11 +91,11 @@ class RenderedScenes(Sequence[RGBDFrame]):
                 break
             pose = layout.camera(rng)
         linear, depth = self._renderer.render(pose, intrinsics)
-        behind = self._renderer.behind
-        if behind is not None and not (behind != depth).any():
-            behind = None
-        if behind is not None:
+        behind = self._renderer.depth_behind_glass
+        if behind is not None and glass_mask(depth, behind).any():
             linear = through_glass(linear, depth, behind, intrinsics, rng)
+        else:
+            behind = None
         if self.clean:
             rgb = np.clip(linear * 255 + 0.5, 0, 255).astype(np.uint8)
         else:
@@ -122,7 +123,7 @@ class RenderedScenes(Sequence[RGBDFrame]):
             if self.split == 'texture_copying':
                 layout = texture_copying_layout(rng, self.library)
             else:
-                layout = random_layout(rng, self.library, self.glass)
+                layout = random_layout(rng, self.library, self.glass_share)
             self._renderer.load(layout.scene)
             self._loaded = (scene, layout)
         return self._loaded[1]

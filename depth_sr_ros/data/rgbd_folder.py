@@ -25,6 +25,7 @@ class RGBDFolder(FrameFiles):
         rgb/STEM.png | .jpg     8-bit colour
         depth/STEM.png | .npy   16-bit PNG, value / depth_scale = metres; or float (h, w) metres
         mask/STEM.png           optional; a stem's part before its last '_' is tried too
+        depth_behind_glass/STEM.npy     optional, of depth's size: see RGBDFrame
         dataset.json            {"depth_scale": 1000, "intrinsics": {"fx", "fy", "cx", "cy"} | null}
 
     Depth may be smaller than RGB. What is not positive and finite becomes 0 (no measurement).
@@ -55,13 +56,13 @@ class RGBDFolder(FrameFiles):
     def read(self, name: str) -> RGBDFrame:
         """Read one frame by its stem. Raises DatasetError, naming the file."""
         depth = read_depth(self._depth[name], self.depth_scale)
-        behind = self.path / 'behind' / f'{name}.npy'
-        through = read_depth(behind, None) if behind.is_file() else None
-        if through is not None and through.shape != depth.shape:
+        file = self.path / 'depth_behind_glass' / f'{name}.npy'
+        behind = read_depth(file, None) if file.is_file() else None
+        if behind is not None and behind.shape != depth.shape:
             raise DatasetError(
-                f'{behind}: is {through.shape}, but depth is {depth.shape}: they must agree'
+                f'{file}: is {behind.shape}, but depth is {depth.shape}: they must agree'
             )
-        return RGBDFrame(read_rgb(self._rgb[name]), depth, self.intrinsics, name, through)
+        return RGBDFrame(read_rgb(self._rgb[name]), depth, self.intrinsics, name, behind)
 
     def mask(self, name: str) -> np.ndarray | None:
         """Return mask/NAME.png as bool (H, W), True where marked; None where there is none."""

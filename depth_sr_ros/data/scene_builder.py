@@ -68,18 +68,23 @@ class Support:
     yaw: float
 
 
+#: Share of bottles, vases and the like that are of glass.
+GLASS_SHARE = 0.08
+
+
 @dataclass
 class SceneBuilder:
     """Collects meshes by material while frames of reference nest.
 
     sameness: chance that a thing takes a material which the scene already has, so that there are
-    depth edges between surfaces that look the same. clearness: share of turned things of glass.
+    depth edges between surfaces that look the same. glass_share: of turned things that are of
+    glass.
     """
 
     rng: np.random.Generator
     textures: TextureLibrary
     sameness: float = 0.4
-    clearness: float = 0.08
+    glass_share: float = GLASS_SHARE
     meshes: dict[int, list[Mesh]] = field(default_factory=dict)
     materials: list[Material] = field(default_factory=list)
     pictures: list[Material] = field(default_factory=list)

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from depth_sr_ros.data import scene_objects as things
-from depth_sr_ros.data.scene_builder import Light, Material, Scene, SceneBuilder, Support
+from depth_sr_ros.data.scene_builder import (
+    GLASS_SHARE,
+    Light,
+    Material,
+    Scene,
+    SceneBuilder,
+    Support,
+)
 from depth_sr_ros.data.scene_mesh import box, cylinder, ellipsoid, quad, random_rotation, tube
 from depth_sr_ros.data.textures import TextureLibrary
 
@@ -78,18 +85,18 @@ class Layout:
 
 
 def random_layout(
-    rng: np.random.Generator, textures: TextureLibrary, glass: float | None = None
+    rng: np.random.Generator, textures: TextureLibrary, glass_share: float = GLASS_SHARE
 ) -> Layout:
     """Draw a scene: rooms mostly, then streets, halls and heaps of shapes.
 
-    glass: share of bottles and other turned things that are of glass; None draws it.
+    glass_share: of bottles and other turned things that are of glass.
     """
     kind = rng.choice(['room', 'street', 'hall', 'heap'], p=[0.62, 0.16, 0.1, 0.12])
     builder = SceneBuilder(
         rng,
         textures,
         sameness=float(rng.choice([0.15, 0.4, 0.8])),
-        clearness=float(rng.choice([0.05, 0.85], p=[0.8, 0.2])) if glass is None else glass,
+        glass_share=glass_share,
     )
     if kind == 'street':
         return _street(builder, rng)

@@ -366,7 +366,7 @@ def bottle(builder: SceneBuilder, rng: np.random.Generator) -> float:
         profile = np.concatenate([profile, inner, [[0, 0.01]]])
     else:
         profile = np.concatenate([profile, [[0, height]]])
-    clear = rng.random() < builder.clearness
+    clear = rng.random() < builder.glass_share
     builder.add(lathe(profile), builder.glass() if clear else builder.material(0.15, plain=0.4))
     if rng.random() < 0.3:
         bend = np.array([[0.9, 0.8], [1.5, 0.75], [1.6, 0.5], [1.4, 0.3], [0.9, 0.25]])

@@ -134,6 +134,11 @@ def averaged(depth: Tensor, valid: Tensor) -> Tensor:
     return share * share * (3.0 - 2.0 * share)
 
 
+def has_cells(low: tuple[int, ...], high: tuple[int, ...]) -> bool:
+    """Whether measurements of a map of size `low` (h, w) cover pixels of RGB's size `high`."""
+    return all(n >= SMALLEST_RATIO * m for n, m in zip(high, low, strict=True))
+
+
 def cells_of(depth: Tensor, valid: Tensor, interpolated: Tensor) -> Cells | None:
     """The cells of a depth map.
 
@@ -146,7 +151,7 @@ def cells_of(depth: Tensor, valid: Tensor, interpolated: Tensor) -> Cells | None
         None where a cell is less than SMALLEST_RATIO pixels high or wide.
     """
     low, high = depth.shape[-2:], interpolated.shape[-2:]
-    if any(n < SMALLEST_RATIO * m for n, m in zip(high, low, strict=True)):
+    if not has_cells(low, high):
         return None
     rows = columns = spread_rows = spread_columns = None
     if any(n % m for n, m in zip(high, low, strict=True)):

@@ -24,7 +24,7 @@ _NORMAL_QUANTILE = 0.3853
 # Standard deviation of a second difference of white noise over that of the noise.
 _SECOND_DIFFERENCE = math.sqrt(6.0)
 # Relative noise that counts as none: rounding to millimetres, curved surfaces.
-_NONE = 0.001
+_NEGLIGIBLE = 0.001
 # So many differences tell.
 _SAMPLES = 4000
 _RADIUS, _SPREAD = 2, 1.5
@@ -70,7 +70,7 @@ def denoised(depth: Tensor, valid: Tensor) -> Tensor:
         float32 (B, 1, h, w), metres; `depth` itself for a map without noise.
     """
     inverse = torch.where(valid, 1.0 / depth.clamp_min(_tiny()), torch.zeros_like(depth))
-    level = (noise_level(inverse, valid) - _NONE).clamp_min(0.0)
+    level = (noise_level(inverse, valid) - _NEGLIGIBLE).clamp_min(0.0)
     result = inverse
     for width in _WIDTHS:
         result = _bilateral(result, valid, width * level)

@@ -2,7 +2,7 @@
 """The whole model: RGB and poor depth in, dense depth and confidence out, in torch tensors."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,13 @@ from torch.nn import functional
 
 from depth_sr_ros.model.averaging import fitted, smoothed, softened
 from depth_sr_ros.model.config import DepthSRConfig
-from depth_sr_ros.model.consistency import Cells, agreement, cells_of, consistent_gate
+from depth_sr_ros.model.consistency import (
+    Cells,
+    agreement,
+    cells_of,
+    consistent_gate,
+    has_cells,
+)
 from depth_sr_ros.model.denoising import denoised
 from depth_sr_ros.model.fusion_unet import FusionUNet
 from depth_sr_ros.model.interpolation import (
@@ -114,13 +120,14 @@ def prepare_depth(
     lower, upper = local_range(depth, valid, size)
     validity = functional.interpolate(valid.float(), size=size, mode='nearest-exact')
     interpolated = interpolate(depth, valid, size)
-    cells = cells_of(depth, valid, interpolated)
     clean = interpolated
-    if denoising and cells is not None:
-        without_noise = denoised(depth, valid)
-        clean = interpolate(without_noise, valid, size)
+    if denoising and has_cells(tuple(depth.shape[-2:]), size):
         # The output shall agree with what was measured, but not with its noise.
-        cells = cells_of(without_noise, valid, interpolated)
+        depth_without_noise = denoised(depth, valid)
+        clean = interpolate(depth_without_noise, valid, size)
+        cells = cells_of(depth_without_noise, valid, interpolated)
+    else:
+        cells = cells_of(depth, valid, interpolated)
     return PreparedDepth(
         interpolated, lower, upper, validity, clean, roughness(depth, valid, size), cells
     )
@@ -217,23 +224,31 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         )
         prediction = self._predict(torch.cat([relative, image], dim=1), low_resolution, validity)
         gate, residual, confidence_logit, *others = prediction.float().split(1, dim=1)
-        trust = others.pop(0) if self.config.fusion.consistency_steps else None
+        config = self.config.fusion
+        # In the order of `FusionUNetConfig.head_channels`.
+        channels = iter(others)
+        trust = next(channels) if config.consistency_steps else None
+        offered = [(smoothed(interpolated, n), next(channels)) for n in config.smoothing_sizes]
+        if config.fitting_size:
+            share = next(channels)
+            if guide is not None:
+                fit = fitted(interpolated, guide.float(), config.fitting_size)
+                offered.append((fit, share))
+        soft = [(softened(interpolated, n), next(channels)) for n in config.softening_sizes]
+        if config.denoising:
+            offered.append((clean, next(channels)))
+
+        def mixed_in(maps: list[tuple[Tensor, Tensor]], to: Tensor) -> Tensor:
+            for image, share in maps:
+                to = to + torch.tanh(share) * (image.clamp(lower, upper) - interpolated)
+            return to
+
         gate = gate.clamp(-_LARGEST_GATE, _LARGEST_GATE)
         bound = 0.5 * span + interpolated * self._residual_range(validity)
-        offset = bound * torch.tanh(residual)
-        if self.config.fusion.denoising:
-            kept = torch.tanh(others.pop())
-            offset = offset + kept * (clean.clamp(lower, upper) - interpolated)
-        softening = torch.zeros_like(interpolated)
-        sizes = self.config.fusion.softening_sizes
-        for share, size in zip(others[len(others) - len(sizes) :], sizes, strict=True):
-            soft = softened(interpolated, size).clamp(lower, upper)
-            softening = softening + rough * torch.tanh(share) * (soft - interpolated)
-        if sizes:
+        offset = mixed_in(offered, bound * torch.tanh(residual))
+        softening = rough * mixed_in(soft, torch.zeros_like(interpolated))
+        if soft:
             position = position_of(interpolated + softening)
-        # Without a guide the share of the fitted one is left out.
-        for share, offered in zip(others, self._offered(interpolated, guide), strict=False):
-            offset = offset + torch.tanh(share) * (offered.clamp(lower, upper) - interpolated)
 
         def drawn(gate: Tensor) -> Tensor:
             # span * (sigmoid(logit(position) + gate) - position), exactly zero for a gate of zero.
@@ -256,13 +271,6 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         result = interpolated + drawn(gate)
         result = torch.maximum(result, _NEAREST_SHARE * interpolated)
         return DepthSROutput(result, confidence_logit, interpolated)
-
-    def _offered(self, interpolated: Tensor, guide: Tensor | None) -> Iterator[Tensor]:
-        """Maps for the network to mix in, metres: smoothed ones, and the guide's shapes."""
-        for size in self.config.fusion.smoothing_sizes:
-            yield smoothed(interpolated, size)
-        if self.config.fusion.fitting_size and guide is not None:
-            yield fitted(interpolated, guide.float(), self.config.fusion.fitting_size)
 
     def _residual_range(self, validity: Tensor) -> Tensor:
         """Bound of the residual relative to the depth: wider where little was measured."""

@@ -226,9 +226,9 @@ class FusionSamples(Dataset[list[Sample]]):
         truth = truth.astype(np.float32)
         # What the sensor looks at: not the truth where there is glass.
         sensed = truth
-        glass = frame.behind is not None
-        if frame.behind is not None:
-            sensed = seen_through_glass(truth, frame.behind, rng)
+        glass = frame.depth_behind_glass is not None
+        if frame.depth_behind_glass is not None:
+            sensed = seen_through_glass(truth, frame.depth_behind_glass, rng)
         relative = self._relative(frame.name, truth, rng)
         # Seen from nearer and from farther: another focal length.
         height, width = truth.shape

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark runs and its figures agree with each other; how fast it is, is nobody's test."""
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -112,6 +114,24 @@ def test_interrupted_run_keeps_what_it_has(tmp_path):
     assert report['about']['interrupted']
     assert 1 <= len({row['size'] for row in report['rows']}) < 16
     assert 'Interrupted: not all rows' in output
+
+
+def test_an_interrupt_that_a_callback_swallows_ends_the_run_at_the_next_row(monkeypatch, tmp_path):
+    measured = []
+
+    def measure(_benchmark, subject, _frames):
+        measured.append(subject.name)
+        # As in a callback from C, whose exceptions go nowhere.
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1.0)
+
+    monkeypatch.setattr(command.Benchmark, '_measure_group', measure)
+    before = signal.getsignal(signal.SIGINT)
+    sizes = ('--size', '64x64', '--size', '80x64')
+    assert main([*QUICK, '--no-scaling', *sizes, '--json', str(tmp_path / 'b.json')]) == 130
+    assert measured == ['embedded']
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize(

@@ -557,7 +557,7 @@ def test_sensors_see_through_glass_or_nothing_or_the_glass():
         assert image.dtype == np.float32
         assert set(np.unique(image)) <= {0.0, 1.0, 2.0}
         # The hole is a little larger than the glass.
-        assert (image[outside] == 2.0).mean() > 0.95
+        assert (image[outside] == 2.0).mean() > 0.9
         assert not (image[20:60, 50:70] == 2.0).any()
         through += (image[20:60, 30:50] == 2.0).mean() > 0.3
         lost += (image[20:60, 30:50] == 0.0).mean() > 0.3

@@ -160,12 +160,12 @@ def test_what_lies_behind_glass_is_known_too(renderer):
     _, depth = renderer.render(looking((0, 0, 0), (0, 1, 0)), INTRINSICS)
     middle = tuple(side // 2 for side in depth.shape)
     assert depth[middle] == pytest.approx(2, abs=0.01)
-    assert renderer.behind.shape == depth.shape
-    assert np.median(renderer.behind) == pytest.approx(3, abs=0.01)
-    assert renderer.behind[middle] == pytest.approx(3, abs=0.01)
+    assert renderer.depth_behind_glass.shape == depth.shape
+    assert np.median(renderer.depth_behind_glass) == pytest.approx(3, abs=0.01)
+    assert renderer.depth_behind_glass[middle] == pytest.approx(3, abs=0.01)
     renderer.load(scene(wall))
     renderer.render(looking((0, 0, 0), (0, 1, 0)), INTRINSICS)
-    assert renderer.behind is None
+    assert renderer.depth_behind_glass is None
 
 
 def test_preview_agrees_with_the_full_view(renderer):

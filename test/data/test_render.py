@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from depth_sr_ros.data import render
+from depth_sr_ros.data.frame import glass_mask
 from depth_sr_ros.data.rendered_scenes import RenderedScenes
 from depth_sr_ros.data.rgbd_folder import RGBDFolder
 
@@ -46,6 +47,36 @@ def test_frames_are_written_as_rendered_and_only_once(tmp_path, options, capsys)
     assert (depth / '0000001.npy').read_bytes() == lost
     assert len(list(depth.iterdir())) == 5
     assert (depth / '0000002.npy').stat().st_mtime_ns == written['0000002.npy']
+
+
+@pytest.mark.usefixtures('opengl')
+def test_what_lies_behind_glass_is_written_where_there_is_some(tmp_path, options):
+    assert run(*options, '--count', 8, '--seed', 3, '--glass-share', 1) == 0
+    folder = RGBDFolder(tmp_path / 'out')
+    source = RenderedScenes(3, (96, 72), views=2, textures=[], glass_share=1.0)
+    seen = 0
+    for index, frame in enumerate(folder):
+        behind = source[index].depth_behind_glass
+        assert (frame.depth_behind_glass is None) == (behind is None)
+        if behind is not None:
+            seen += 1
+            np.testing.assert_allclose(frame.depth_behind_glass, behind, rtol=6e-4)
+            glass = glass_mask(frame.depth, frame.depth_behind_glass)
+            assert 0 < glass.mean() < 0.9
+            np.testing.assert_array_equal(
+                frame.depth[~glass], frame.depth_behind_glass[~glass], 'glass is not what differs'
+            )
+    source.close()
+    assert seen > 0
+    opaque = RenderedScenes(3, (96, 72), views=2, textures=[], glass_share=0.0)
+    assert all(opaque[index].depth_behind_glass is None for index in range(8))
+    opaque.close()
+
+
+def test_a_wrong_share_of_glass_leaves_nothing_behind(tmp_path, options):
+    with pytest.raises(ValueError, match=r'--glass-share is 2\.0; allowed'):
+        run(*options, '--count', 1, '--glass-share', 2)
+    assert not (tmp_path / 'out').exists()
 
 
 @pytest.mark.usefixtures('opengl')

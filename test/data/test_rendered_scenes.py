@@ -95,6 +95,7 @@ class TestRendering:
         ({'size': (8, 480)}, r'size is \(8, 480\)'),
         ({'count': 0}, 'count and views are 0'),
         ({'views': 0}, 'allowed is 1 or larger'),
+        ({'glass_share': 1.5}, 'glass_share is 1.5; allowed is 0 to 1'),
     ],
 )
 def test_bad_arguments_are_quoted(options, message):

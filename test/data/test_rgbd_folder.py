@@ -62,12 +62,12 @@ def test_what_is_no_measurement_becomes_zero(folder):
 
 
 def test_what_lies_behind_glass_is_read_where_it_is_known(folder):
-    assert RGBDFolder(folder)[1].behind is None
-    (folder / 'behind').mkdir()
-    np.save(folder / 'behind' / 'b.npy', (DEPTH + 1).astype(np.float16))
-    np.testing.assert_allclose(RGBDFolder(folder)[1].behind, DEPTH + 1, rtol=1e-3)
-    np.save(folder / 'behind' / 'b.npy', DEPTH[:-1])
-    with pytest.raises(DatasetError, match=r'behind.b\.npy: is \(11, 16\), but'):
+    assert RGBDFolder(folder)[1].depth_behind_glass is None
+    (folder / 'depth_behind_glass').mkdir()
+    np.save(folder / 'depth_behind_glass' / 'b.npy', (DEPTH + 1).astype(np.float16))
+    np.testing.assert_allclose(RGBDFolder(folder)[1].depth_behind_glass, DEPTH + 1, rtol=1e-3)
+    np.save(folder / 'depth_behind_glass' / 'b.npy', DEPTH[:-1])
+    with pytest.raises(DatasetError, match=r'glass.b\.npy: is \(11, 16\), but'):
         RGBDFolder(folder)[1]
 
 

@@ -49,6 +49,15 @@ def test_scale_does_not_matter_and_holes_count_for_nothing():
     assert torch.equal(denoised(nonsense, valid)[valid], expected[valid])
 
 
+def test_strong_noise_is_not_averaged_with_what_was_not_measured():
+    generator = torch.Generator().manual_seed(0)
+    inverse = 0.5 + 0.15 * torch.randn(1, 1, 60, 80, generator=generator).clamp(-2, 2)
+    valid = torch.rand(inverse.shape, generator=generator) < 0.7
+    clean = 1.0 / denoised(1.0 / inverse, valid)
+    assert clean[valid].mean().item() == pytest.approx(inverse[valid].mean().item(), rel=0.05)
+    assert clean[valid].std() < 0.5 * inverse[valid].std()
+
+
 def test_points_and_empty_maps_stay_as_they_are():
     depth = torch.zeros(1, 1, 30, 40)
     assert torch.equal(denoised(depth, depth > 0), depth)

@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules that keep the model sound, each seen on a network with random weights."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
 from safetensors import safe_open
 
+from depth_sr_ros.model import averaging
 from depth_sr_ros.model.config import CONFIGURATIONS, DepthSRConfig, FusionUNetConfig
+from depth_sr_ros.model.denoising import denoised
 from depth_sr_ros.model.depth_sr import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     DepthNormalisation,
     DepthSR,
     normalisation_of,
+    prepare_depth,
 )
 from depth_sr_ros.model.interpolation import interpolate, valid_mask
+from depth_sr_ros.model.relative_depth import normalise_relative_depth
 
 SMALL = DepthSRConfig(
     fusion=FusionUNetConfig(stem=2, widths=(8, 8, 12, 16), training_size=128), name='small'
@@ -147,6 +152,63 @@ def test_the_detail_head_sees_single_pixels():
         )
     assert without.abs().max() < 1e-4
     assert (one - other).abs().mean() > 1e-3
+
+
+OFFERING = DepthSRConfig(
+    fusion=dataclasses.replace(
+        SMALL.fusion,
+        consistency_steps=1,
+        smoothing_sizes=(12, 48),
+        fitting_size=48,
+        softening_sizes=(3, 7),
+        denoising=True,
+    ),
+    name='offering',
+)
+
+
+@pytest.mark.parametrize(
+    ('channel', 'offered'),
+    [
+        (4, lambda depth, low, guide: averaging.smoothed(depth, 12)),
+        (5, lambda depth, low, guide: averaging.smoothed(depth, 48)),
+        (6, lambda depth, low, guide: averaging.fitted(depth, guide, 48)),
+        (7, lambda depth, low, guide: averaging.softened(depth, 3)),
+        (8, lambda depth, low, guide: averaging.softened(depth, 7)),
+        (9, lambda depth, low, guide: interpolate(denoised(low, low > 0), low > 0, (128, 160))),
+    ],
+)
+def test_each_share_mixes_in_its_map(channel, offered):
+    model = DepthSR(OFFERING).eval()
+    area = OFFERING.fusion.stem**2
+    with torch.no_grad():
+        # tanh(9) is 1 in float32, and no trust leaves the means alone.
+        model.fusion.head[0].bias[channel * area : (channel + 1) * area] = 9.0
+    rgb, depth = scene(factor=4)
+    # A step with noise: rough everywhere, so that nothing holds the network back.
+    depth = torch.where(depth > 2.0, 3.0, 1.5) * (1.0 + 0.02 * torch.randn(depth.shape))
+    guide = torch.randn(1, 1, 128, 160)
+    prepared = prepare_depth(depth, valid_mask(depth), (128, 160))
+    assert (prepared.roughness == 1).all()
+    normalised = normalise_relative_depth(guide)
+    expected = offered(prepared.interpolated, depth, normalised)
+    expected = expected.clamp(prepared.lower, prepared.upper)
+    with torch.inference_mode():
+        output = model(rgb, depth, guide).depth
+    assert not torch.allclose(output, prepared.interpolated, rtol=1e-3)
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_means_are_those_of_the_measurements_without_their_noise():
+    depth = 2.0 * (
+        1.0 + 0.02 * torch.randn(1, 1, 30, 40, generator=torch.Generator().manual_seed(0))
+    )
+    valid = valid_mask(depth)
+    for denoising, measured in ((False, depth), (True, denoised(depth, valid))):
+        prepared = prepare_depth(depth, valid, (120, 160), denoising=denoising)
+        mean = torch.nn.functional.avg_pool2d(prepared.interpolated, 4)
+        torch.testing.assert_close(prepared.cells.residual, measured - mean)
+    assert denoised(depth, valid).std() < 0.5 * depth.std()
 
 
 def test_padding_has_no_say():
