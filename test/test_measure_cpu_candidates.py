@@ -4,6 +4,7 @@
 import importlib.util
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +25,19 @@ def test_candidates_take_turns_and_what_fails_is_said(tool, monkeypatch, capsys)
     def missing():
         raise ModuleNotFoundError('No module named openvino')
 
+    def doubled(rgb, _depth):
+        time.sleep(0.05)
+        return np.full(rgb.shape[:2], 4.0, np.float32)
+
     def candidates(_threads):
         yield tool.REFERENCE, lambda: lambda rgb, depth: np.full(rgb.shape[:2], 2.0, np.float32)
-        yield 'doubled', lambda: lambda rgb, depth: np.full(rgb.shape[:2], 4.0, np.float32)
+        yield 'doubled', lambda: doubled
         yield 'absent', missing
 
     monkeypatch.setattr(tool, 'candidates', candidates)
     rows = {row['name']: row for row in tool.measure(1, 3)}
     assert rows['doubled']['median'] == pytest.approx(1.0)
+    assert rows['doubled']['median_ms'] >= 50 > rows['doubled']['cores_ms'] > 0
     assert rows[tool.REFERENCE]['median'] == 0
     assert rows['absent']['error'] == 'No module named openvino'
     assert 'absent: No module named openvino' in capsys.readouterr().err

@@ -7,7 +7,8 @@ PyTorch (eager float32 and bfloat16, torch.compile), ONNX Runtime (the shipped g
 with 8-bit convolutions, calibrated on the same frames mirrored), and OpenVINO where it is
 installed (float32 and its own choice of precision). For each number of threads a process of its
 own, because PyTorch and OpenMP fix theirs at start. Prints a Markdown table: milliseconds of wall
-clock, and how far depth is from eager float32's. docs/performance.md holds the result.
+clock and of all cores together (threads that spin while they wait take those from others), and how
+far depth is from eager float32's. docs/performance.md holds the result.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ def _graph() -> bytes:
     return build_graph(model, guide, GraphSizes(SIZE, DEPTH_SIZE))
 
 
-def _onnxruntime(graph: bytes, threads: int) -> Run:
+def _onnxruntime(graph: bytes, threads: int, *, spinning: bool = False) -> Run:
     from depth_sr_ros.inference.onnx_session import open_session
 
-    session = open_session(graph, 'cpu', threads)
+    session = open_session(graph, 'cpu', threads, spinning=spinning)
     return lambda rgb, depth: session.run(['dense_depth'], {'rgb': rgb, 'depth': depth})[0]
 
 
@@ -104,6 +105,10 @@ def candidates(threads: int) -> Iterator[tuple[str, Callable[[], Run]]]:
     yield 'PyTorch, torch.compile float32', lambda: _pytorch('float32', 'compile')
     yield 'ONNX Runtime, the shipped graph', lambda: _onnxruntime(graph, threads)
     yield (
+        'ONNX Runtime, threads that spin',
+        lambda: _onnxruntime(graph, threads, spinning=True),
+    )
+    yield (
         'ONNX Runtime, 8-bit convolutions',
         lambda: _onnxruntime(_eight_bits(graph), threads),
     )
@@ -115,8 +120,9 @@ def measure(threads: int, count: int) -> list[dict]:
     """Time `count` frames of each candidate, in turns.
 
     Returns:
-        A row for each: 'name', 'threads', and 'median_ms', 'p99_ms' and what `parity` says against
-        eager float32, or 'error' where it cannot be made here.
+        A row for each: 'name', 'threads', and 'median_ms', 'p99_ms', 'cores_ms' (median time of
+        all cores together) and what `parity` says against eager float32, or 'error' where it cannot
+        be made here.
     """
     import time
 
@@ -141,23 +147,25 @@ def measure(threads: int, count: int) -> list[dict]:
             print(f'{name}: {text}', file=sys.stderr)
             continue
         loaded.append((name, run))
-    times: dict[str, list[float]] = {name: [] for name, _ in loaded}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name, _ in loaded}
     for turn in tqdm(range(count), desc=f'{threads} threads', unit='turn'):
         frame = frames[turn % len(frames)]
         for name, run in loaded:
-            start = time.perf_counter()
+            start, start_cores = time.perf_counter(), time.process_time()
             run(frame.rgb, frame.depth)
-            times[name].append(time.perf_counter() - start)
+            times[name].append((time.perf_counter() - start, time.process_time() - start_cores))
     outputs = {name: [run(f.rgb, f.depth).copy() for f in frames] for name, run in loaded}
     reference = outputs[REFERENCE]
     for name, _ in loaded:
-        median, p99 = np.percentile(np.array(times[name]) * 1e3, (50, 99))
+        wall, cores = np.array(times[name]).T * 1e3
+        median, p99 = np.percentile(wall, (50, 99))
         rows.append(
             {
                 'name': name,
                 'threads': threads,
                 'median_ms': float(median),
                 'p99_ms': float(p99),
+                'cores_ms': float(np.median(cores)),
                 **parity(outputs[name], reference, frames),
             }
         )
@@ -167,18 +175,18 @@ def measure(threads: int, count: int) -> list[dict]:
 def table(rows: list[dict]) -> str:
     """Markdown, in the order in which candidates are tried."""
     lines = [
-        '| candidate | threads | median ms | p99 | x eager float32 | difference median / p99 '
-        '| RMSE x eager float32 |',
-        '|---|---|---|---|---|---|---|',
+        '| candidate | threads | median ms | p99 | cores ms | x eager float32 '
+        '| difference median / p99 | RMSE x eager float32 |',
+        '|---|---|---|---|---|---|---|---|',
     ]
     for row in rows:
         if 'error' in row:
-            lines.append(f'| {row["name"]} | {row["threads"]} | {row["error"]} | | | | |')
+            lines.append(f'| {row["name"]} | {row["threads"]} | {row["error"]} | | | | | |')
             continue
         eager = next(r for r in rows if (r['name'], r['threads']) == (REFERENCE, row['threads']))
         lines.append(
             f'| {row["name"]} | {row["threads"]} | {row["median_ms"]:.0f} | {row["p99_ms"]:.0f} '
-            f'| {eager["median_ms"] / row["median_ms"]:.2f} '
+            f'| {row["cores_ms"]:.0f} | {eager["median_ms"] / row["median_ms"]:.2f} '
             f'| {row["median"]:.3%} / {row["p99"]:.2%} | {row["rmse_ratio"]:.4f} |'
         )
     return '\n'.join(lines)

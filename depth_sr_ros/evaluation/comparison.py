@@ -157,7 +157,7 @@ def compare(
         images = [score_baseline(baseline, chosen, case, cache) for case in row.cases]
         entry = MethodScores(baseline.name, 'baseline', images, chosen)
         if oracle:
-            entry.oracle_settings, _ = best_settings(baseline, row.cases, cache)
+            entry.oracle_settings, _ = best_settings(baseline, row.cases, cache, windows=True)
             entry.oracle = metrics.aggregate(
                 [score_baseline(baseline, entry.oracle_settings, c, cache) for c in row.cases]
             )

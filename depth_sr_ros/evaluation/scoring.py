@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from depth_sr_ros.evaluation import baselines, metrics
 from depth_sr_ros.evaluation.baselines import BASELINES, Baseline, Settings
-from depth_sr_ros.evaluation.cases import Case
+from depth_sr_ros.evaluation.cases import Case, cropped
 from depth_sr_ros.model import interpolation
 from depth_sr_ros.model.interpolation import interpolate_depth
 
@@ -139,6 +139,19 @@ def distinct_settings(baseline: Baseline, cases: Sequence[Case]) -> list[Setting
     return grid
 
 
+def _window_of(case: Case) -> Case:
+    """Half the height and width of a case; all of it where that holds nothing to score."""
+    rows, columns = case.depth.shape
+    height, width = case.truth.shape
+    if height % rows or width % columns:
+        return case
+    window = cropped(case, (height // 2, width // 2))
+    scored = metrics.has_depth(window.truth)
+    if window.mask is not None:
+        scored &= window.mask
+    return window if scored.any() and metrics.has_depth(window.depth).any() else case
+
+
 def best_settings(
     baseline: Baseline,
     cases: Sequence[Case],
@@ -147,6 +160,7 @@ def best_settings(
     logarithmic: bool = False,
     rough_cases: int = 3,
     keep: int = 3,
+    windows: bool = False,
     progress: Callable[[int], Any] = lambda steps: None,
 ) -> tuple[Settings, float]:
     """
@@ -154,7 +168,8 @@ def best_settings(
 
     logarithmic: minimise the mean of log RMSE instead (and return its exponential), so that far
     scenes do not outweigh near ones. All settings are tried on `rough_cases` spread over the
-    cases, the best `keep` of them on all.
+    cases (`windows`: of half their height and width, which is four times quicker), the best `keep`
+    of them on all.
     """
 
     def cost(settings: Settings, chosen: Sequence[Case]) -> float:
@@ -167,7 +182,7 @@ def best_settings(
     grid = distinct_settings(baseline, cases)
     if len(grid) > keep and len(cases) > rough_cases:
         spread = np.linspace(0, len(cases) - 1, rough_cases).round().astype(int)
-        rough = [cases[i] for i in spread]
+        rough = [_window_of(cases[i]) if windows else cases[i] for i in spread]
         grid = sorted(grid, key=lambda settings: cost(settings, rough))[:keep]
     costs = [cost(settings, cases) for settings in grid]
     best = int(np.argmin(costs))

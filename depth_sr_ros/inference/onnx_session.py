@@ -81,13 +81,15 @@ def cache_folder() -> Path:
     return Path(root) / 'depth_sr_ros'
 
 
-def open_session(graph: bytes, device: str, threads: int) -> Any:
+def open_session(graph: bytes, device: str, threads: int, *, spinning: bool = False) -> Any:
     """An `onnxruntime.InferenceSession`.
 
     Args:
         graph: content of an ONNX file.
         device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
         threads: of the CPU that one frame may use.
+        spinning: whether threads spin while they wait. A frame is a little faster then, and the
+            robot's other processes are kept off the cores.
 
     Raises:
         OnnxFileError: ONNX Runtime cannot read or run the graph.
@@ -95,8 +97,7 @@ def open_session(graph: bytes, device: str, threads: int) -> Any:
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that spin while they wait keep the robot's other processes off the cores.
-    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    options.add_session_config_entry('session.intra_op.allow_spinning', str(int(spinning)))
     options.log_severity_level = 3
     providers = choose_providers(device, onnxruntime.get_available_providers())
     try:

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -6,7 +8,7 @@ from depth_sr_ros.data.degradation import parse_degradation
 from depth_sr_ros.data.rgbd_folder import RGBDFolder
 from depth_sr_ros.evaluation import scoring
 from depth_sr_ros.evaluation.baselines import BASELINES, Baseline
-from depth_sr_ros.evaluation.cases import degraded_cases
+from depth_sr_ros.evaluation.cases import Case, degraded_cases
 from depth_sr_ros.evaluation.metrics import rmse
 
 
@@ -62,6 +64,33 @@ def test_best_settings_finds_the_best(rows):
         )
         assert settings == {'offset': 0.05}
         assert error == pytest.approx(0.05, rel=1e-3)
+
+
+def test_rough_tries_look_at_windows_and_the_best_at_all(rows):
+    height, width = rows[0].truth.shape
+    seen = []
+
+    def method(rgb, _depth, offset):
+        seen.append((offset, rgb.shape[:2]))
+        return np.full(rgb.shape[:2], 1.0 + offset, np.float32)
+
+    truth, depth = np.ones((height, width), np.float32), np.ones_like(rows[0].depth)
+    cases = [Case(f'case{n}', rows[0].rgb + np.uint8(n), depth, truth) for n in range(4)]
+    baseline = Baseline('constant', method, [{'offset': o} for o in (0.3, 0.1, 0.0, 0.4)])
+    settings, error = scoring.best_settings(
+        baseline, cases, scoring.ScoreCache(None), rough_cases=2, keep=1, windows=True
+    )
+    assert (settings, error) == ({'offset': 0.0}, 0.0)
+    half = (height // 2, width // 2)
+    assert [size for offset, size in seen if offset == 0.4] == [half] * 2
+    assert [size for offset, size in seen if offset == 0.0] == [half] * 2 + [(height, width)] * 4
+
+
+def test_a_window_without_anything_to_score_is_the_whole_case(rows):
+    hidden = np.zeros(rows[0].truth.shape, bool)
+    assert scoring._window_of(dataclasses.replace(rows[0], mask=hidden)).truth.shape == hidden.shape
+    window = scoring._window_of(rows[0])
+    assert window.truth.shape == tuple(side // 2 for side in hidden.shape)
 
 
 def test_raw_sensor_only_at_full_resolution(scenes, rows):
