@@ -59,8 +59,24 @@ def _asinh_symbolic(graph: Any, value: Any) -> Any:
     return graph.op('Mul', graph.op('Sign', value), magnitude)
 
 
+def _pixel_shuffle_symbolic(graph: Any, image: Any, factor: Any) -> Any:
+    """Two transpositions of whole rows: ONNX Runtime's DepthToSpace takes twice as long."""
+    batch, channels, height, width = graph.original_node.output().type().sizes()
+    side = symbolic_helper._maybe_get_const(factor, 'i')
+
+    def reshaped(value: Any, *sizes: int) -> Any:
+        return graph.op('Reshape', value, graph.op('Constant', value_t=torch.tensor(sizes)))
+
+    columns = reshaped(image, batch * channels * side, side, height * width // side**2)
+    columns = graph.op('Transpose', columns, perm_i=[0, 2, 1])
+    rows = reshaped(columns, batch * channels, side, height // side, width)
+    rows = graph.op('Transpose', rows, perm_i=[0, 2, 1, 3])
+    return reshaped(rows, batch, channels, height, width)
+
+
 def register() -> None:
     """Make `torch.onnx.export` use these."""
     for name, options in _RESIZE_OPERATORS.items():
         torch.onnx.register_custom_op_symbolic(name, _resize_symbolic(options), OPSET)
     torch.onnx.register_custom_op_symbolic('aten::asinh', _asinh_symbolic, OPSET)
+    torch.onnx.register_custom_op_symbolic('aten::pixel_shuffle', _pixel_shuffle_symbolic, OPSET)
