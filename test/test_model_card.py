@@ -31,16 +31,20 @@ def weights(tmp_path):
     return tmp_path / 'tiny'
 
 
-def report(digest):
+def report(digest, *, oracle=True):
     def method(kind, rmse):
         return {'kind': kind, 'mean': {'rmse': rmse, 'rmse_edge': 2 * rmse}}
 
     methods = {
         'bilinear': method('baseline', 0.06),
         'guided filter': method('baseline', 0.05),
+        'fast global smoother': method('baseline', 0.055),
         'interpolated input': method('input', 0.06),
         'ours': method('network', 0.04),
     }
+    if oracle:
+        methods['guided filter']['oracle'] = {'rmse': 0.049}
+        methods['fast global smoother']['oracle'] = {'rmse': 0.045}
     return {
         'command': 'cli.py evaluate /somewhere/rgbd_real --suite --out /else/suite',
         'machine': 'a CPU',
@@ -60,13 +64,21 @@ def report(digest):
 
 def test_figures_of_the_weights(tool, weights):
     text = tool.figures(weights, report(state_digest(DepthSR.from_pretrained(weights))))
-    assert '50.0 (guided filter) | **40.0** (-20%)' in text
+    assert '50.0 (guided filter) | 45.0 (fast global smoother) | **40.0** (-20%)' in text
     assert '120 -> 80' in text
     assert '| 0.800 |' in text
     assert '1 of 2 reached' in text
     assert '| SHORT | best |' in text
     assert 'depth_sr evaluate rgbd_real --suite --out suite' in text
     assert 'somewhere' not in text
+
+
+def test_figures_without_an_oracle_say_so(tool, weights):
+    digest = state_digest(DepthSR.from_pretrained(weights))
+    assert '50.0 (guided filter) | - | **40.0**' in tool.figures(
+        weights, report(digest, oracle=False)
+    )
+    assert '| 50.0 | - | **40.0** |' in tool.short_table(report(digest, oracle=False))
 
 
 def test_figures_of_other_weights_are_refused(tool, weights):
@@ -86,7 +98,7 @@ def test_the_short_table_goes_between_the_markers_of_the_readme(
     monkeypatch.setattr('sys.argv', ['write_model_card.py', *arguments])
     tool.main()
     text = readme.read_text()
-    assert '| redwood scale=8 (2) | 60.0 | 50.0 | **40.0** |' in text
+    assert '| redwood scale=8 (2) | 60.0 | 50.0 | 45.0 | **40.0** |' in text
     assert '1 of the 2 goals' in text
     assert text.startswith('before\n')
     assert text.endswith('after\n')
