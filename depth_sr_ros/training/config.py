@@ -68,6 +68,7 @@ class TrainingConfig:
         schedule: 'constant' or 'cosine' (after warmup_steps, down to 2% of the rate).
         loss_space: 'log' or 'linear_300' (the seed's).
         square_weight: of the squared error beside L1 and Sobel; 0 in the seed.
+        ratio_weight: of RMSE over that of the interpolated input; 0 in the seed.
         validate_every_minutes: how often to validate and to write a checkpoint.
     """
 
@@ -99,6 +100,7 @@ class TrainingConfig:
     edge_weight: float = 1.0
     edge_scales: int = 1
     square_weight: float = 0.0
+    ratio_weight: float = 0.0
     confidence_weight: float = 0.05
     validation_frames: int = 24
     validation_crop: tuple[int, int] = (320, 320)

@@ -9,6 +9,8 @@ from torch.nn import functional
 
 # Relative error below which a pixel counts as right for the confidence.
 CONFIDENT_RELATIVE_ERROR = 0.05
+# Of `ratio_loss`, relative to the mean depth.
+_RATIO_FLOOR = 0.005
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -91,6 +93,29 @@ def square_loss(predicted: Tensor, truth: Tensor) -> Tensor:
     mean = ((truth * mask).sum(dim=(1, 2, 3), keepdim=True) / count).clamp_min(1e-6)
     error = functional.huber_loss(predicted / mean, truth / mean, reduction='none', delta=0.3)
     return masked_mean(error, mask)
+
+
+def ratio_loss(predicted: Tensor, truth: Tensor, interpolated: Tensor) -> Tensor:
+    """RMSE over that of the interpolated input, mean over the images: what weights are judged by.
+
+    Every image weighs the same, however hard its input is. One 200th of the mean depth is
+    added to both, so that images without edges, where there is nothing to gain, do not decide.
+
+    Args:
+        predicted: float32 (B, 1, H, W), metres.
+        truth: the same; 0 where unknown.
+        interpolated: metres, what the network started from.
+    """
+    mask = (truth > 0).float()
+    count = mask.sum(dim=(1, 2, 3)).clamp_min(1.0)
+    floor = (_RATIO_FLOOR * (truth * mask).sum(dim=(1, 2, 3)) / count).square() + 1e-12
+
+    def rmse(depth: Tensor) -> Tensor:
+        return (((depth - truth).square() * mask).sum(dim=(1, 2, 3)) / count + floor).sqrt()
+
+    known = (mask.sum(dim=(1, 2, 3)) > 0).float()
+    ratio = rmse(predicted) / rmse(interpolated.detach())
+    return (ratio * known).sum() / known.sum().clamp_min(1.0)
 
 
 def confidence_loss(logit: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:

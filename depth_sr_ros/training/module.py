@@ -19,6 +19,7 @@ from depth_sr_ros.training.losses import (
     confidence_loss,
     fusion_loss,
     guide_loss,
+    ratio_loss,
 )
 from depth_sr_ros.training.samples import Sample, prepared_depth
 
@@ -134,6 +135,10 @@ class FusionTraining(_Training):
         )
         confidence = confidence_loss(output.confidence_logit, output.depth, truth)
         loss = depth_loss + config.confidence_weight * confidence
+        if config.ratio_weight:
+            ratio = ratio_loss(output.depth, truth, output.interpolated)
+            loss = loss + config.ratio_weight * ratio
+            self.log('ratio_loss', ratio, prog_bar=True, batch_size=truth.shape[0])
         size = truth.shape[0]
         self.log('loss', loss, prog_bar=True, batch_size=size)
         self.log('depth_loss', depth_loss, prog_bar=True, batch_size=size)

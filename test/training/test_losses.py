@@ -10,6 +10,7 @@ from depth_sr_ros.training.losses import (
     fusion_loss,
     guide_loss,
     masked_mean,
+    ratio_loss,
     sobel,
     square_loss,
 )
@@ -116,3 +117,27 @@ def test_square_loss_is_relative_and_not_ruled_by_far_pixels():
     plain = fusion_loss(truth * 1.1, truth, space='log')
     both = fusion_loss(truth * 1.1, truth, space='log', square_weight=2.0)
     assert (both - plain).item() == pytest.approx(2 * 0.5 * 0.1**2, rel=1e-3)
+
+
+def test_ratio_loss_is_rmse_over_that_of_the_input_whatever_the_range():
+    truth = ramp()
+    off = truth + 0.2
+    for metres in (0.1, 1.0, 30.0):
+        loss = ratio_loss(metres * (truth + 0.1), metres * truth, metres * off)
+        assert loss.item() == pytest.approx(0.5, rel=0.01)
+        assert ratio_loss(metres * off, metres * truth, metres * off).item() == pytest.approx(1.0)
+    # Two images weigh the same, also where one has little truth; one without any does not count.
+    scarce = truth.clone()
+    scarce[..., 4:, :] = 0
+    nothing = torch.zeros_like(truth)
+    predicted = torch.cat([truth + 0.1, scarce + 0.3, truth])
+    loss = ratio_loss(predicted, torch.cat([truth, scarce, nothing]), torch.cat([off, off, off]))
+    assert loss.item() == pytest.approx((0.5 + 1.5) / 2, rel=0.02)
+
+
+def test_ratio_loss_has_a_gradient_where_there_is_nothing_to_gain():
+    truth = ramp()
+    for target in (truth, torch.zeros_like(truth)):
+        predicted = truth.clone().requires_grad_()
+        ratio_loss(predicted, target, truth.clone()).backward()
+        assert predicted.grad.isfinite().all()
