@@ -30,6 +30,8 @@ from depth_sr_ros.ros.clip_player import ClipPlayer, ClipPlayerConfig, ImageStre
 
 # How soon a camera that waits for its next frame hears that it shall stop.
 _TICK_SECONDS = 0.1
+# An executor that misses the shutdown must not keep the process from ending.
+_JOIN_SECONDS = 2.0
 
 
 class DemoCamera(Node):
@@ -188,11 +190,23 @@ def main() -> int:
     """Entry point of `demo_camera`. Returns 0, or 1 after a sentence that says what was wrong."""
     overrides = _parse_arguments(remove_ros_args(sys.argv)[1:])
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    spinner = None
+    spinner = node = None
+    asked_to_stop = False
+
+    def stop(*_: Any) -> None:
+        nonlocal asked_to_stop
+        asked_to_stop = True
+        if node is not None:
+            node.stop()
+
+    # Before anything that may be interrupted: an exception out of a signal would be swallowed by
+    # whatever destructor or callback happens to run, and the camera would play on.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
         node = DemoCamera(overrides)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: node.stop())
+        if asked_to_stop:
+            return 0
         # The executor only serves the parameters; playing keeps its own time.
         spinner = threading.Thread(target=_spin, args=(node,), daemon=True)
         spinner.start()
@@ -201,12 +215,10 @@ def main() -> int:
     except (OSError, ValueError, ParameterException) as error:
         print(f'demo_camera: {error}', file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 0
     finally:
         rclpy.try_shutdown()
         if spinner:
-            spinner.join()
+            spinner.join(_JOIN_SECONDS)
 
 
 if __name__ == '__main__':

@@ -36,6 +36,8 @@ def ros_environment():
         'ROS_DOMAIN_ID': str(_domain()),
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
         'PYTHONUNBUFFERED': '1',
+        # A process that hangs says where, see Process.stop.
+        'PYTHONFAULTHANDLER': '1',
         'FASTDDS_DEFAULT_PROFILES_FILE': str(PROFILE),
         'FASTRTPS_DEFAULT_PROFILES_FILE': str(PROFILE),
     }
@@ -108,15 +110,22 @@ class Process:
         return code
 
     def stop(self, number: int = signal.SIGINT, timeout: float = 20.0) -> int:
-        """Send a signal and return the exit code."""
+        """Send a signal and return the exit code; fails with all stacks when nothing ends."""
         if self.alive:
             self._child.send_signal(number)
         try:
             return self.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self.wait()
-            raise
+        except subprocess.TimeoutExpired as error:
+            self._child.send_signal(signal.SIGABRT)
+            try:
+                self.wait(10)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self.wait()
+            name = signal.Signals(number).name
+            raise AssertionError(
+                f'{name} did not end it in {timeout} s; the output was:\n{self.output}'
+            ) from error
 
 
 @pytest.fixture(scope='module')
