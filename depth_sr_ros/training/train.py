@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from depth_sr_ros.model.depth_sr import DepthSR
     from depth_sr_ros.training.config import TrainingConfig
 
+_NEVER = 2**62  # in steps
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `depth_sr train`."""
@@ -208,7 +210,12 @@ def write_preview(config: TrainingConfig, out: Path) -> int:
 def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minutes: float | None):
     import datetime
 
-    from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+    from lightning.pytorch.callbacks import (
+        Callback,
+        EMAWeightAveraging,
+        ModelCheckpoint,
+        TQDMProgressBar,
+    )
     from lightning.pytorch.callbacks.timer import Timer
 
     class AveragedWeights(EMAWeightAveraging):
@@ -291,6 +298,24 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
                     file=sys.stderr,
                 )
 
+    class ValidationClock(Callback):
+        """The first process tells all when to validate.
+
+        Lightning's own `val_check_interval` of time asks each process's clock: when it is up
+        between two of them, one trains a step while the other validates, and both die.
+        """
+
+        def on_train_start(self, *_: Any) -> None:
+            self.validated = time.monotonic()
+
+        def on_validation_end(self, *_: Any) -> None:
+            self.validated = time.monotonic()
+
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            minutes = (time.monotonic() - self.validated) / 60
+            due = trainer.strategy.broadcast(minutes >= config.validate_every_minutes)
+            trainer.val_check_batch = 1 if due else _NEVER
+
     class Progress(TQDMProgressBar):
         """Knows how far a resumed run has come: it skips the start of the epoch, where the bar
         would learn its length."""
@@ -315,6 +340,7 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
             enable_version_counter=False,
             train_time_interval=datetime.timedelta(minutes=config.validate_every_minutes),
         ),
+        ValidationClock(),
         Progress(refresh_rate=10),
     ]
     if minutes is not None:
@@ -424,7 +450,7 @@ def train(
         gradient_clip_val=config.gradient_clip or None,
         precision=config.precision,  # type: ignore[arg-type]
         use_distributed_sampler=False,
-        val_check_interval=_interval(config.validate_every_minutes),
+        val_check_interval=_NEVER,  # ValidationClock says when
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         log_every_n_steps=20,
@@ -471,12 +497,6 @@ def _copy_of(model: DepthSR) -> DepthSR:
     import copy
 
     return copy.deepcopy(model)
-
-
-def _interval(minutes: float) -> Any:
-    import datetime
-
-    return datetime.timedelta(minutes=minutes)
 
 
 def _step_of(checkpoint: Path) -> int:

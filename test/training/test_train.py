@@ -64,6 +64,27 @@ def run(arguments):
     )
 
 
+def test_the_weights_of_the_losses_count(frames_folder):
+    def loss(**weights):
+        config = TrainingConfig(steps=1, crop=64, degradation='scale=8', **weights)
+        torch.manual_seed(0)
+        module = FusionTraining(DepthSR(TINY), config, 1, ['scale=8'])
+        module.log = lambda *_, **__: None
+        return module.training_step(batch, 0).item()
+
+    samples = FusionSamples(
+        RGBDFolder(frames_folder), TrainingConfig(steps=1, crop=64, degradation='scale=8')
+    )
+    batch = collate([samples[index] for index in range(2)])
+    # Untrained, the network gives the interpolated input: a ratio of one.
+    assert loss(ratio_weight=0.3) - loss() == pytest.approx(0.3, abs=1e-4)
+    assert loss(square_weight=3.0) > loss()
+    for name in ('edge_weight', 'square_weight', 'ratio_weight', 'confidence_weight'):
+        for wrong in (-0.5, float('nan')):
+            with pytest.raises(ValueError, match=f'{name} is {wrong}: expected 0 or more'):
+                TrainingConfig(steps=1, **{name: wrong})
+
+
 @pytest.mark.parametrize('ratio_weight', [0.0, 0.3])
 def test_four_samples_can_be_learnt_by_heart(frames_folder, ratio_weight):
     torch.manual_seed(0)
@@ -164,6 +185,34 @@ def test_two_processes_train_together(tmp_path, frames_folder, validation_folder
     DepthSR.from_pretrained(out / 'best')
     # Each step consumed the batches of both.
     assert torch.load(out / 'last.ckpt', weights_only=True)['global_step'] == 3
+
+
+# The processes' clocks never show the same: here the second one's runs three times as fast.
+FAST_CLOCK = """
+import os, sys, time
+clock = time.monotonic
+time.monotonic = lambda: clock() * (3 if os.environ.get('LOCAL_RANK') == '1' else 1)
+from depth_sr_ros.cli import main
+sys.exit(main())
+"""
+
+
+def test_processes_validate_together_whatever_their_clocks_say(
+    tmp_path, frames_folder, validation_folder, initial_weights
+):
+    out = tmp_path / 'out'
+    script = tmp_path / 'fast_clock.py'
+    script.write_text(FAST_CLOCK)
+    arguments = command(
+        out, frames_folder, validation_folder, initial_weights, 'steps=150',
+        'validate_every_minutes=0.05', '--devices=2', '--strategy=ddp',
+    )  # fmt: skip
+    arguments[1:3] = [str(script)]
+    done = run(arguments)
+    assert done.returncode == 0, done.stderr
+    steps = [json.loads(line)['step'] for line in (out / 'validation.jsonl').open()]
+    assert len(steps) >= 2, 'it was over before it was to validate'
+    assert steps[-1] == 150
 
 
 def test_what_cannot_be_written_does_not_end_the_training(
