@@ -46,6 +46,18 @@ def test_candidates_take_turns_and_what_fails_is_said(tool, monkeypatch, capsys)
     assert '| 100.000% / 100.00% |' in next(line for line in lines if 'doubled' in line)
 
 
+def test_versions_name_what_is_there_and_what_is_not(tool, monkeypatch):
+    from importlib import metadata
+
+    def version(package):
+        if package == 'openvino':
+            raise metadata.PackageNotFoundError
+        return '1.2'
+
+    monkeypatch.setattr(metadata, 'version', version)
+    assert tool.versions() == 'torch 1.2, onnxruntime 1.2, no openvino'
+
+
 def test_without_the_reference_there_is_nothing_to_compare(tool, monkeypatch):
     def candidates(_threads):
         yield tool.REFERENCE, lambda: 1 / 0

@@ -172,6 +172,19 @@ def measure(threads: int, count: int) -> list[dict]:
     return rows
 
 
+def versions() -> str:
+    """Of what computes."""
+    from importlib import metadata
+
+    found = []
+    for package in ('torch', 'onnxruntime', 'openvino'):
+        try:
+            found.append(f'{package} {metadata.version(package)}')
+        except metadata.PackageNotFoundError:
+            found.append(f'no {package}')
+    return ', '.join(found)
+
+
 def table(rows: list[dict]) -> str:
     """Markdown, in the order in which candidates are tried."""
     lines = [
@@ -226,7 +239,7 @@ def main() -> None:
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(rows, indent=1) + '\n')
-    print(table(rows))
+    print(f'{versions()}\n\n{table(rows)}')
 
 
 if __name__ == '__main__':

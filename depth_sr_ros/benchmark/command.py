@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depth_sr_ros.machine import processor_name
+
 if TYPE_CHECKING:
     from depth_sr_ros.benchmark.frames import Frame
     from depth_sr_ros.benchmark.subjects import Contestant, Subject, Variant
@@ -186,7 +188,7 @@ class Benchmark:
             'about': {
                 'device': f'{self.device} ({name})' if cuda else name,
                 'cuda': cuda,
-                'machine': f'{platform.machine()}, {_processor()}',
+                'machine': f'{platform.machine()}, {processor_name()}',
                 'python': platform.python_version(),
                 'torch': torch.__version__,
                 'threads': torch.get_num_threads(),
@@ -427,13 +429,3 @@ def time_codecs(frames: Sequence[Frame], count: int = 20) -> dict[str, float]:
 
 def _size_name(size: tuple[int, int]) -> str:
     return f'{size[0]}x{size[1]}'
-
-
-def _processor() -> str:
-    try:
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
-                return line.partition(':')[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or 'unknown processor'

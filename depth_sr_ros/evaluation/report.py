@@ -29,6 +29,7 @@ from depth_sr_ros.evaluation.pictures import (
     write_image,
 )
 from depth_sr_ros.evaluation.scoring import INTERPOLATED
+from depth_sr_ros.machine import processor_name
 from depth_sr_ros.model.interpolation import interpolate_depth
 
 # Metric, heading, factor, decimals.
@@ -149,7 +150,7 @@ def circumstances(networks: Sequence[Network], **more: Any) -> dict[str, Any]:
         version = 'not installed'
     return {
         'command': shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        'machine': f'{_processor()}, {torch.get_num_threads()} threads',
+        'machine': f'{processor_name()}, {torch.get_num_threads()} threads',
         'versions': {
             'depth_sr_ros': version,
             'python': platform.python_version(),
@@ -161,16 +162,6 @@ def circumstances(networks: Sequence[Network], **more: Any) -> dict[str, Any]:
         'aggregation': 'mean over images of the per-image metric',
         **more,
     }
-
-
-def _processor() -> str:
-    try:
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
-                return line.partition(':')[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def write_report(

@@ -168,8 +168,8 @@ def best_settings(
 
     logarithmic: minimise the mean of log RMSE instead (and return its exponential), so that far
     scenes do not outweigh near ones. All settings are tried on `rough_cases` spread over the
-    cases (`windows`: of half their height and width, which is four times quicker), the best `keep`
-    of them on all.
+    cases, or with `windows` on all of them, half their height and width (four times quicker each,
+    and where few pixels are scored three cases tell little); the best `keep` of them on all.
     """
 
     def cost(settings: Settings, chosen: Sequence[Case]) -> float:
@@ -180,9 +180,9 @@ def best_settings(
         )
 
     grid = distinct_settings(baseline, cases)
-    if len(grid) > keep and len(cases) > rough_cases:
+    if len(grid) > keep and (windows or len(cases) > rough_cases):
         spread = np.linspace(0, len(cases) - 1, rough_cases).round().astype(int)
-        rough = [_window_of(cases[i]) if windows else cases[i] for i in spread]
+        rough = [_window_of(case) for case in cases] if windows else [cases[i] for i in spread]
         grid = sorted(grid, key=lambda settings: cost(settings, rough))[:keep]
     costs = [cost(settings, cases) for settings in grid]
     best = int(np.argmin(costs))

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import rclpy
@@ -77,7 +78,6 @@ class DemoCamera(Node):
                 CameraInfo, f'camera/{stream.name}/camera_info', qos
             )
         self._clip_time = self.create_publisher(TimeReference, '~/clip_time', QoSProfile(depth=200))
-        self._stopped = False
         self.get_logger().info(self._describe(config))
 
     def _declare(self, field: dataclasses.Field) -> Any:
@@ -107,33 +107,27 @@ class DemoCamera(Node):
             f' {f"for {config.seconds:g} s" if config.seconds else "in a loop"}'
         )
 
-    def stop(self) -> None:
-        """Let `play` return. Safe in a signal handler.
+    def play(self, stopped: Callable[[], bool]) -> None:
+        """Publish until the configured time is over or `stopped` says so, a tick later at most."""
 
-        A `threading.Event` is not: set while the same thread waits for it, it may wait for itself.
-        """
-        self._stopped = True
+        def wait(due_ns: int) -> bool:
+            """Until `due_ns` on the steady clock; whether it was stopped."""
+            while not stopped() and (left := due_ns - time.monotonic_ns()) > 0:
+                time.sleep(min(left / 1e9, _TICK_SECONDS))
+            return stopped()
 
-    def _wait(self, due_ns: int) -> bool:
-        """Sleep until `due_ns` on the steady clock; True when stopped, at most a tick later."""
-        while not self._stopped and (left := due_ns - time.monotonic_ns()) > 0:
-            time.sleep(min(left / 1e9, _TICK_SECONDS))
-        return self._stopped
-
-    def play(self) -> None:
-        """Publish until the configured time is over or `stop` is called."""
         if self._player.config.wait:
             while not all(p.get_subscription_count() for p in self._images.values()):
-                if self._wait(time.monotonic_ns() + 50_000_000):
+                if wait(time.monotonic_ns() + 50_000_000):
                     return
             # Discovery has two sides: the subscriber may know us a moment after we know it.
-            self._wait(time.monotonic_ns() + 300_000_000)
+            wait(time.monotonic_ns() + 300_000_000)
         sent = dict.fromkeys(self._images, 0)
         skipped = dict.fromkeys(self._images, 0)
         start = time.monotonic_ns() + 100_000_000
         for capture_ns, number, stream in self._player.schedule():
             due = start + capture_ns
-            if self._wait(due):
+            if wait(due):
                 break
             late_ns = time.monotonic_ns() - due
             if late_ns > 1e9 / stream.rate:
@@ -190,27 +184,18 @@ def main() -> int:
     """Entry point of `demo_camera`. Returns 0, or 1 after a sentence that says what was wrong."""
     overrides = _parse_arguments(remove_ros_args(sys.argv)[1:])
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    spinner = node = None
-    asked_to_stop = False
-
-    def stop(*_: Any) -> None:
-        nonlocal asked_to_stop
-        asked_to_stop = True
-        if node is not None:
-            node.stop()
-
-    # Before anything that may be interrupted: an exception out of a signal would be swallowed by
-    # whatever destructor or callback happens to run, and the camera would play on.
+    spinner = None
+    signals: list[int] = []
+    # No exception, which is swallowed when it comes while a destructor or a callback runs; and no
+    # threading.Event, which may wait for itself when the thread that waits for it sets it.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+        signal.signal(number, lambda number, _frame: signals.append(number))
     try:
         node = DemoCamera(overrides)
-        if asked_to_stop:
-            return 0
         # The executor only serves the parameters; playing keeps its own time.
         spinner = threading.Thread(target=_spin, args=(node,), daemon=True)
         spinner.start()
-        node.play()
+        node.play(lambda: bool(signals))
         return 0
     except (OSError, ValueError, ParameterException) as error:
         print(f'demo_camera: {error}', file=sys.stderr)

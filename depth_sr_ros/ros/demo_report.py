@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depth_sr_ros.evaluation import metrics
+from depth_sr_ros.machine import processor_name
 from depth_sr_ros.ros.frame_pairing import NearestPairing
 
 if TYPE_CHECKING:
@@ -178,14 +179,8 @@ def figures(
 
 def describe_machine() -> dict[str, str]:
     """Processor, cores, system and versions of what the figures depend on."""
-    processor = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
-                processor = line.partition(':')[2].strip()
-                break
     described = {
-        'processor': processor,
+        'processor': processor_name(),
         'cores': str(len(os.sched_getaffinity(0))),
         'system': platform.platform(),
         'python': platform.python_version(),

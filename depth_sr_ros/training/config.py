@@ -124,6 +124,9 @@ class TrainingConfig:
         for name in ('crop', 'batch_size', 'crops_per_frame', 'validation_frames'):
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} is {getattr(self, name)}: expected 1 or more')
+        for name in ('edge_weight', 'square_weight', 'ratio_weight', 'confidence_weight'):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f'{name} is {getattr(self, name)}: expected 0 or more')
         for name in ('learning_rate', 'guide_learning_rate', 'validate_every_minutes'):
             if getattr(self, name) <= 0:
                 raise ValueError(f'{name} is {getattr(self, name)}: expected above 0')

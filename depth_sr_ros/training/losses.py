@@ -88,11 +88,22 @@ def square_loss(predicted: Tensor, truth: Tensor) -> Tensor:
     the squared error that RMSE counts asks for the mean. Beyond 30% of the mean depth it grows
     linearly, so that a few far pixels do not decide.
     """
-    mask = (truth > 0).float()
-    count = mask.sum(dim=(1, 2, 3), keepdim=True).clamp_min(1.0)
-    mean = ((truth * mask).sum(dim=(1, 2, 3), keepdim=True) / count).clamp_min(1e-6)
+    mean = mean_depth(truth).clamp_min(1e-6).view(-1, 1, 1, 1)
     error = functional.huber_loss(predicted / mean, truth / mean, reduction='none', delta=0.3)
-    return masked_mean(error, mask)
+    return masked_mean(error, truth > 0)
+
+
+def mean_square_error(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Of each image over its valid pixels: (B, 1, H, W) twice -> (B,); 0 without any."""
+    mask = truth > 0
+    square = torch.where(mask, predicted - truth, 0.0).square()
+    return square.sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3)).clamp_min(1)
+
+
+def mean_depth(truth: Tensor) -> Tensor:
+    """Of each image over its valid pixels: (B, 1, H, W) -> (B,), metres; 0 without any."""
+    mask = truth > 0
+    return truth.clamp_min(0.0).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3)).clamp_min(1)
 
 
 def ratio_loss(predicted: Tensor, truth: Tensor, interpolated: Tensor) -> Tensor:
@@ -100,22 +111,18 @@ def ratio_loss(predicted: Tensor, truth: Tensor, interpolated: Tensor) -> Tensor
 
     Every image weighs the same, however hard its input is. One 200th of the mean depth is
     added to both, so that images without edges, where there is nothing to gain, do not decide.
+    An image without valid truth does not count.
 
     Args:
         predicted: float32 (B, 1, H, W), metres.
         truth: the same; 0 where unknown.
         interpolated: metres, what the network started from.
     """
-    mask = (truth > 0).float()
-    count = mask.sum(dim=(1, 2, 3)).clamp_min(1.0)
-    floor = (_RATIO_FLOOR * (truth * mask).sum(dim=(1, 2, 3)) / count).square() + 1e-12
-
-    def rmse(depth: Tensor) -> Tensor:
-        return (((depth - truth).square() * mask).sum(dim=(1, 2, 3)) / count + floor).sqrt()
-
-    known = (mask.sum(dim=(1, 2, 3)) > 0).float()
-    ratio = rmse(predicted) / rmse(interpolated.detach())
-    return (ratio * known).sum() / known.sum().clamp_min(1.0)
+    depth = mean_depth(truth)
+    floor = (_RATIO_FLOOR * depth).square() + 1e-12
+    before = mean_square_error(interpolated.detach(), truth) + floor
+    ratio = ((mean_square_error(predicted, truth) + floor) / before).sqrt()
+    return masked_mean(ratio, depth > 0)
 
 
 def confidence_loss(logit: Tensor, predicted: Tensor, truth: Tensor) -> Tensor:

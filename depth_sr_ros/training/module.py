@@ -19,6 +19,8 @@ from depth_sr_ros.training.losses import (
     confidence_loss,
     fusion_loss,
     guide_loss,
+    mean_depth,
+    mean_square_error,
     ratio_loss,
 )
 from depth_sr_ros.training.samples import Sample, prepared_depth
@@ -153,17 +155,16 @@ class FusionTraining(_Training):
         truth = batch['truth']
         mask = (truth > 0).float()
         count = mask.sum(dim=(1, 2, 3)).clamp_min(1.0)
-
-        def rmse(depth: Tensor) -> Tensor:
-            return (((depth - truth).square() * mask).sum(dim=(1, 2, 3)) / count).sqrt()
-
         relative = (output.depth - truth).abs() / truth.clamp_min(1e-6)
         right = (relative < CONFIDENT_RELATIVE_ERROR).float()
         calibration = (torch.sigmoid(output.confidence_logit) - right).square()
         calibration = (calibration * mask).sum(dim=(1, 2, 3)) / count
         # By frame: a mean of metres would be that of the farthest scenes.
-        floor = _EXACT * (truth * mask).sum(dim=(1, 2, 3)) / count + 1e-9
-        ratio = (rmse(output.depth) + floor) / (rmse(output.interpolated) + floor)
+        floor = _EXACT * mean_depth(truth) + 1e-9
+        rmse, before = (
+            mean_square_error(depth, truth).sqrt() for depth in (output.depth, output.interpolated)
+        )
+        ratio = (rmse + floor) / (before + floor)
         rows = torch.stack([ratio.log(), calibration, torch.ones_like(count)], 1)
         for kind, row in zip(batch['kind'].tolist(), rows.double().cpu(), strict=True):
             self._sums[kind] = self._sums.get(kind, torch.zeros(3, dtype=torch.float64)) + row

@@ -66,7 +66,7 @@ def test_best_settings_finds_the_best(rows):
         assert error == pytest.approx(0.05, rel=1e-3)
 
 
-def test_rough_tries_look_at_windows_and_the_best_at_all(rows):
+def test_rough_tries_look_at_windows_of_all_cases_and_the_best_at_the_whole(rows):
     height, width = rows[0].truth.shape
     seen = []
 
@@ -78,12 +78,12 @@ def test_rough_tries_look_at_windows_and_the_best_at_all(rows):
     cases = [Case(f'case{n}', rows[0].rgb + np.uint8(n), depth, truth) for n in range(4)]
     baseline = Baseline('constant', method, [{'offset': o} for o in (0.3, 0.1, 0.0, 0.4)])
     settings, error = scoring.best_settings(
-        baseline, cases, scoring.ScoreCache(None), rough_cases=2, keep=1, windows=True
+        baseline, cases, scoring.ScoreCache(None), keep=1, windows=True
     )
     assert (settings, error) == ({'offset': 0.0}, 0.0)
     half = (height // 2, width // 2)
-    assert [size for offset, size in seen if offset == 0.4] == [half] * 2
-    assert [size for offset, size in seen if offset == 0.0] == [half] * 2 + [(height, width)] * 4
+    assert [size for offset, size in seen if offset == 0.4] == [half] * 4
+    assert [size for offset, size in seen if offset == 0.0] == [half] * 4 + [(height, width)] * 4
 
 
 def test_a_window_without_anything_to_score_is_the_whole_case(rows):

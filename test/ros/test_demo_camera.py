@@ -187,6 +187,35 @@ def test_unusable_parameters_are_quoted(start_process):
     assert "rgb_rate is 'fast'" in said
 
 
+# Ctrl+C while the camera is being made, in a place that lets no exception out.
+INTERRUPTED_IN_A_DESTRUCTOR = """
+import os, signal, sys
+from depth_sr_ros.ros import demo_camera
+
+class Witness:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            pass
+
+class Camera(demo_camera.DemoCamera):
+    def _describe(self, config):
+        Witness()
+        return super()._describe(config)
+
+demo_camera.DemoCamera = Camera
+sys.argv = ['demo_camera', '--frames', '1']
+sys.exit(demo_camera.main())
+"""
+
+
+def test_an_interrupt_is_heard_wherever_it_comes(start_process):
+    camera = start_process('-c', INTERRUPTED_IN_A_DESTRUCTOR)
+    camera.wait_for_line(' Hz')
+    assert camera.wait(20) == 0, camera.output
+    assert 'Traceback' not in camera.output
+
+
 def test_whole_numbers_are_rates_too_and_sigint_ends_it(start_process):
     camera = start_process(
         *('-m', 'depth_sr_ros.ros.demo_camera', '--frames', '1'),

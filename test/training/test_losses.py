@@ -137,6 +137,9 @@ def test_ratio_loss_is_rmse_over_that_of_the_input_whatever_the_range():
 
 def test_ratio_loss_has_a_gradient_where_there_is_nothing_to_gain():
     truth = ramp()
+    # Ten times the error of an input that is all but perfect is still all but perfect.
+    assert ratio_loss(truth * 1.001, truth, truth * 1.0001).item() < 1.05
+    assert ratio_loss(truth, torch.full_like(truth, 0.0), truth).item() == 0
     for target in (truth, torch.zeros_like(truth)):
         predicted = truth.clone().requires_grad_()
         ratio_loss(predicted, target, truth.clone()).backward()
