@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -125,11 +126,11 @@ class TrainingConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} is {getattr(self, name)}: expected 1 or more')
         for name in ('edge_weight', 'square_weight', 'ratio_weight', 'confidence_weight'):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f'{name} is {getattr(self, name)}: expected 0 or more')
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f'{name} is {getattr(self, name)}: expected 0 or more, finite')
         for name in ('learning_rate', 'guide_learning_rate', 'validate_every_minutes'):
-            if getattr(self, name) <= 0:
-                raise ValueError(f'{name} is {getattr(self, name)}: expected above 0')
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f'{name} is {getattr(self, name)}: expected above 0, finite')
 
     def to_dict(self) -> dict[str, Any]:
         """As plain dictionaries and lists."""

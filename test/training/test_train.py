@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -79,10 +80,20 @@ def test_the_weights_of_the_losses_count(frames_folder):
     # Untrained, the network gives the interpolated input: a ratio of one.
     assert loss(ratio_weight=0.3) - loss() == pytest.approx(0.3, abs=1e-4)
     assert loss(square_weight=3.0) > loss()
-    for name in ('edge_weight', 'square_weight', 'ratio_weight', 'confidence_weight'):
-        for wrong in (-0.5, float('nan')):
-            with pytest.raises(ValueError, match=f'{name} is {wrong}: expected 0 or more'):
-                TrainingConfig(steps=1, **{name: wrong})
+
+
+@pytest.mark.parametrize(
+    ('names', 'allowed', 'wrong'),
+    [
+        (('edge_weight', 'square_weight', 'ratio_weight', 'confidence_weight'), '0 or more', -0.5),
+        (('learning_rate', 'guide_learning_rate', 'validate_every_minutes'), 'above 0', 0.0),
+    ],
+)
+def test_weights_and_rates_that_cannot_be_are_quoted(names, allowed, wrong):
+    for name in names:
+        for value in (wrong, math.nan, math.inf):
+            with pytest.raises(ValueError, match=f'{name} is {value}: expected {allowed}, finite'):
+                TrainingConfig(steps=1, **{name: value})
 
 
 @pytest.mark.parametrize('ratio_weight', [0.0, 0.3])
@@ -200,7 +211,7 @@ def test_two_processes_train_and_validate_together_whatever_their_clocks_say(
     script.write_text(FAST_CLOCK)
     arguments = command(
         out, frames_folder, validation_folder, initial_weights, 'steps=50',
-        'validate_every_minutes=0.02', '--devices=2', '--strategy=ddp',
+        'validate_every_minutes=0.01', '--devices=2', '--strategy=ddp',
     )  # fmt: skip
     arguments[1:3] = [str(script)]
     done = run(arguments)
