@@ -202,18 +202,18 @@ def training_degradation(
 ) -> Degradation:
     """Draw the degradation of one training sample.
 
-    Nearly half are downsampled x2 to x16, a third come from a dense sensor, the rest are sparse
-    points or LiDAR lines, so that one network learns all. frame_size: (H, W) of the frame that
-    crops are cut from; 'sparse points' mean that many in it. On crops, scale factors stay what
-    they are.
+    Four in ten are downsampled x2 to x16, nearly as many come from a dense sensor, the rest are
+    sparse points or LiDAR lines, so that one network learns all. frame_size: (H, W) of the frame
+    that crops are cut from; 'sparse points' mean that many in it. On crops, scale factors stay
+    what they are.
     """
     steps: list[Degradation] = []
     if rng.random() < 0.15:
         steps.append(Misregistration(pixels=float(rng.uniform(0.5, 3))))
     kind = rng.random()
-    if kind < 0.46:
+    if kind < 0.42:
         steps += _draw_downsampled(rng)
-    elif kind < 0.78:
+    elif kind < 0.80:
         steps += _draw_sensor(rng)
     else:
         steps += _draw_sparse(rng, frame_size)
@@ -285,10 +285,15 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
     steps: list[Degradation] = []
     if kind < 0.5:
         if rng.random() < 0.7:
+            cell = int(rng.choice([1, 2, 3], p=[0.45, 0.45, 0.1]))
+            # Mostly a cell's first pixel; where it is another, only RGB can tell.
+            phase = (0, 0) if rng.random() < 0.6 else tuple(rng.integers(0, cell, 2).tolist())
             sensor: Degradation = Kinect(
                 focal_baseline=_log_uniform(rng, 25, 80),
                 jitter=float(rng.uniform(0, 1.0)),
                 patch=int(rng.choice([1, 2, 3, 5])),
+                cell=cell,
+                phase=phase,
                 window=int(rng.choice([1, 1, 3, 5, 7])),
                 edge_holes=float(rng.choice([0, rng.uniform(0, 0.8)])),
                 distortion=float(rng.uniform(0, 0.01)),
@@ -367,6 +372,7 @@ VALIDATION_DEGRADATIONS: dict[str, Degradation] = {
     'sparse_500': SparsePoints(500, FRAME_SIZE),
     'lidar_64': AtSensorScale(LidarLines(64, frame_size=FRAME_SIZE), median=4.0),
     'kinect': AtSensorScale(Compose((Kinect(), SpecularHoles(0.01), BorderHoles(20)))),
+    'kinect_cells': AtSensorScale(Kinect(cell=2, edge_holes=0.2)),
     'tof': TimeOfFlight(4.0),
     'phone_lidar': PhoneLidar(2.5),
     'glass_holes': AtSensorScale(Compose((StereoCamera(), GlassHoles(3)))),

@@ -41,13 +41,16 @@ class Kinect:
     """A structured-light camera such as the Kinect v1, depth (H, W), 0 where it sees nothing.
 
     Lateral jitter N(0, `jitter` px), shared by the pixels of each patch of `patch` x `patch`, as
-    windows that are matched at once share it (outlines become ragged in runs of pixels); objects
-    fatter by half of `window` px, over which disparity is matched (1: not at all); axial
-    noise of sigma = 0.0012 + 0.0019 (z - 0.4)^2 m (Nguyen, Izadi and Lovell 2012); a smooth
-    `distortion` of that share of z; disparity rounded by `kinect_quantise`; the projector's
-    `shadow` to the left of near objects (projector right of the camera), of width
-    focal_baseline (1 / z_near - 1 / z_far) px, or to the right if `mirrored`; holes along a share
-    `edge_holes` of the depth edges; nothing nearer than `near` or beyond `far` metres.
+    windows that are matched at once share it (outlines become ragged in runs of pixels); only one
+    pixel of each cell of `cell` x `cell` measured and repeated, the one at `phase` from the cell's
+    first row and column (cameras match every second pixel, and so does the simulator of Choi, Zhou
+    and Koltun, CVPR 2015: outlines end where cells do); objects fatter by half of `window` px, over
+    which disparity is matched (1: not at all); axial noise of sigma = 0.0012 + 0.0019 (z - 0.4)^2 m
+    (Nguyen, Izadi and Lovell 2012); a smooth `distortion` of that share of z; disparity rounded by
+    `kinect_quantise`; the projector's `shadow` to the left of near objects (projector right of the
+    camera), of width focal_baseline (1 / z_near - 1 / z_far) px, or to the right if `mirrored`;
+    holes along a share `edge_holes` of the depth edges; nothing nearer than `near` or beyond `far`
+    metres.
 
     focal_baseline: px m in the RGB image's pixels.
     """
@@ -55,6 +58,8 @@ class Kinect:
     focal_baseline: float = KINECT_FOCAL_BASELINE
     jitter: float = 0.5
     patch: int = 1
+    cell: int = 1
+    phase: tuple[int, int] = (0, 0)
     window: int = 1
     near: float = 0.4
     far: float = 8.0
@@ -68,9 +73,14 @@ class Kinect:
             raise ValueError(
                 f'focal length times baseline is {self.focal_baseline}; allowed is 1 to 1000 px m'
             )
-        for name in ('patch', 'window'):
+        for name in ('patch', 'cell', 'window'):
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} is {getattr(self, name)}; allowed is 1 or more pixels')
+        if not all(0 <= offset < self.cell for offset in self.phase):
+            raise ValueError(
+                f'phase is {self.phase}; allowed is 0 to {self.cell - 1} px '
+                f'in a cell of {self.cell}'
+            )
 
     def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         depth = valid_depth(depth)
@@ -87,6 +97,12 @@ class Kinect:
         if self.edge_holes:
             seen &= ~edge_mask(depth, self.edge_holes, 3, rng)
         z = _jittered(depth, self.jitter, rng, self.patch)
+        if self.cell > 1:
+            rows, columns = (
+                np.minimum(np.arange(n) // self.cell * self.cell + offset, n - 1)
+                for n, offset in zip(shape, self.phase, strict=True)
+            )
+            z = z[rows[:, None], columns]
         # A pixel's disparity comes from a window of its neighbours, so noise is shared with them:
         # blurred by 1.2 px, white noise keeps 1 / 4.25 of its deviation.
         noise = cv2.GaussianBlur(rng.standard_normal(shape, dtype=np.float32), (0, 0), 1.2)

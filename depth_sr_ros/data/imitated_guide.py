@@ -54,9 +54,10 @@ def imitate_guide(
     cells = int(rng.integers(2, 6))
     relative = relative * (1.0 + 0.2 * fault * _smooth_field(relative.shape, cells, rng))
     relative += 0.1 * fault * _smooth_field(relative.shape, cells, rng)
-    # Detail per patch: one value for the poorest, seven by seven for the best.
-    short_side = float(rng.uniform(196, 518))
-    detail = float(np.exp(rng.uniform(0, np.log(7.0)) * (0.3 + 0.7 * quality)))
+    # Detail per patch: one value for the poorest, up to seven by seven for the best, whose head
+    # (DPT: Ranftl et al., ICCV 2021) ends with eight, of an image of 518 pixels.
+    short_side = float(rng.uniform(196 + 180 * quality, 518))
+    detail = 7.0 ** float(rng.uniform(0.6 * quality, 0.4 + 0.6 * quality))
     factor = min(1.0, short_side / _PATCH * detail / min(height, width))
     small = (max(2, round(width * factor)), max(2, round(height * factor)))
     blurred = cv2.resize(relative.astype(np.float32), small, interpolation=cv2.INTER_AREA)

@@ -335,6 +335,21 @@ def test_kinect_outlines_are_ragged_in_runs_of_a_patch():
     assert abs(outlines[4].mean() - 60) < 4
 
 
+def test_kinect_repeats_one_pixel_of_each_cell():
+    rgb, depth = constant(60, 90, 2.0)
+    depth[:, 45:] = 1.0
+    depth[29:] = 3.0
+    for cell, phase, column, row in ((2, (0, 0), 46, 30), (2, (1, 1), 44, 28), (3, (1, 2), 45, 30)):
+        sensor = d.Kinect(
+            jitter=0, cell=cell, phase=phase, edge_holes=0, shadow=False, distortion=0
+        )
+        result = sensor(rgb, depth, rng())
+        assert ((result[:28] < 1.5).argmax(1) == column).all()
+        assert ((result > 2.5).argmax(0) == row).all()
+    with pytest.raises(ValueError, match=r'phase is \(0, 2\); allowed is 0 to 1 px'):
+        d.Kinect(cell=2, phase=(0, 2))
+
+
 def test_kinect_has_a_range():
     rgb, depth = constant(32, 32, 1.0)
     depth[:8], depth[8:16] = 0.3, 9
