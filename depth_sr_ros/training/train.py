@@ -6,8 +6,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,14 @@ if TYPE_CHECKING:
     from depth_sr_ros.training.config import TrainingConfig
 
 _NEVER = 2**62  # in steps
+
+
+class InterruptedTraining(BaseException):
+    """Training was asked to stop and has saved its state, after the step given.
+
+    Not an Exception, as KeyboardInterrupt is none, which Lightning would handle by killing the
+    other processes.
+    """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -316,6 +326,33 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
             due = trainer.strategy.broadcast(minutes >= config.validate_every_minutes)
             trainer.val_check_batch = 1 if due else _NEVER
 
+    class Interruption(Callback):
+        """Ctrl+C or SIGTERM ends the run after a step, the same one in all processes, and saves it.
+
+        Lightning's own handler of SIGTERM communicates wherever the process is: with a step's
+        gradients under way, the processes then wait for each other. A second signal is not waited
+        with.
+        """
+
+        def __init__(self) -> None:
+            self.asked = False
+
+        def on_train_start(self, *_: Any) -> None:
+            if threading.current_thread() is threading.main_thread():
+                # The trainer's teardown puts back those that were there before its own.
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, self.ask)
+
+        def ask(self, *_: Any) -> None:
+            if self.asked:
+                raise KeyboardInterrupt
+            self.asked = True
+
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
+                checkpoint._save_checkpoint(trainer, str(out / 'last.ckpt'))
+                raise InterruptedTraining(trainer.global_step)
+
     class Progress(TQDMProgressBar):
         """Knows how far a resumed run has come: it skips the start of the epoch, where the bar
         would learn its length."""
@@ -330,17 +367,19 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
             # Batches are counted anew in a resumed run.
             super().on_train_batch_end(trainer, *arguments[:-1], trainer.global_step - 1)
 
+    checkpoint = Checkpoint(
+        dirpath=out,
+        filename='last',
+        save_top_k=1,
+        monitor=None,
+        enable_version_counter=False,
+        train_time_interval=datetime.timedelta(minutes=config.validate_every_minutes),
+    )
     callbacks: list[pl.Callback] = [
         AveragedWeights(),
-        Checkpoint(
-            dirpath=out,
-            filename='last',
-            save_top_k=1,
-            monitor=None,
-            enable_version_counter=False,
-            train_time_interval=datetime.timedelta(minutes=config.validate_every_minutes),
-        ),
+        checkpoint,
         ValidationClock(),
+        Interruption(),
         Progress(refresh_rate=10),
     ]
     if minutes is not None:
@@ -366,6 +405,9 @@ def train(
 
     Returns:
         The folder of the best weights.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl+C or SIGTERM, with the state saved.
     """
     import lightning.pytorch as pl
     import torch
@@ -459,13 +501,18 @@ def train(
     )
     if last.is_file():
         print(f'resuming from {last} at step {start_step}')
-    trainer.fit(
-        module,
-        loader,
-        validation_loader,
-        ckpt_path=str(last) if last.is_file() else None,
-        weights_only=True,
-    )
+    try:
+        trainer.fit(
+            module,
+            loader,
+            validation_loader,
+            ckpt_path=str(last) if last.is_file() else None,
+            weights_only=True,
+        )
+    except InterruptedTraining as stopped:
+        if rank == 0:
+            print(f'{last}: saved at step {stopped}; the same command goes on from there')
+        raise KeyboardInterrupt from None
     if trainer.global_step > start_step:
         trainer.validate(module, validation_loader, verbose=False)
         trainer.save_checkpoint(last)

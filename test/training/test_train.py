@@ -184,6 +184,41 @@ def test_a_killed_run_loses_only_what_came_after_its_last_checkpoint(
     assert f'at step {step}' in resumed.stdout
 
 
+@pytest.mark.parametrize('processes', [1, 2])
+def test_asked_to_stop_it_saves_and_goes_on_from_there(
+    tmp_path, frames_folder, validation_folder, initial_weights, processes
+):
+    """Several processes at the same step, also when the signal reaches all of them."""
+    out = tmp_path / 'out'
+    arguments = command(
+        out, frames_folder, validation_folder, initial_weights,
+        'steps=100000', 'validate_every_minutes=60', f'--devices={processes}',
+    )  # fmt: skip
+    process = subprocess.Popen(
+        arguments, env={**os.environ, 'OMP_NUM_THREADS': '1'}, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        shown = ''
+        while '20/100000' not in shown:
+            assert process.poll() is None, shown
+            shown = (shown + process.stdout.read(1))[-200:]
+        os.killpg(process.pid, signal.SIGINT if processes == 1 else signal.SIGTERM)
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130
+    step = torch.load(out / 'last.ckpt', weights_only=True)['global_step']
+    assert step >= 20
+    assert f'saved at step {step}; the same command goes on from there' in rest
+    if processes == 1:
+        more = command(out, frames_folder, validation_folder, initial_weights, f'steps={step + 1}')
+        resumed = run(more)
+        assert resumed.returncode == 0, resumed.stderr
+        assert f'at step {step}' in resumed.stdout
+
+
 # The processes' clocks never show the same: here the second one's runs three times as fast.
 FAST_CLOCK = """
 import os, sys, time
