@@ -202,7 +202,7 @@ def training_degradation(
 ) -> Degradation:
     """Draw the degradation of one training sample.
 
-    Four in ten are downsampled x2 to x16, nearly as many come from a dense sensor, the rest are
+    Nearly half are downsampled x1.4 to x16, a third come from a dense sensor, the rest are
     sparse points or LiDAR lines, so that one network learns all. frame_size: (H, W) of the frame
     that crops are cut from; 'sparse points' mean that many in it. On crops, scale factors stay
     what they are.
@@ -211,7 +211,7 @@ def training_degradation(
     if rng.random() < 0.15:
         steps.append(Misregistration(pixels=float(rng.uniform(0.5, 3))))
     kind = rng.random()
-    if kind < 0.42:
+    if kind < 0.46:
         steps += _draw_downsampled(rng)
     elif kind < 0.80:
         steps += _draw_sensor(rng)
@@ -251,12 +251,12 @@ def _draw_holes(rng: np.random.Generator, probability: float) -> list[Degradatio
 def _draw_downsampled(rng: np.random.Generator) -> list[Degradation]:
     # What can hide behind a cell is lost before it is averaged, so half of the holes come first.
     steps = _draw_holes(rng, 0.12)
-    if rng.random() < 0.65:
-        factor = float(rng.choice([4, 8, 16]))
+    if rng.random() < 0.6:
+        factor = float(rng.choice([2, 4, 8, 16]))
     else:
-        factor = _log_uniform(rng, 2, 16)
-    method = str(rng.choice(['area', 'bicubic', 'nearest'], p=[0.55, 0.25, 0.2]))
-    steps.append(Downsample(factor, method))
+        factor = _log_uniform(rng, 1.4, 16)
+    method = str(rng.choice(['area', 'bicubic', 'nearest'], p=[0.5, 0.2, 0.3]))
+    steps.append(Downsample(factor, method, offset=_draw_offset(rng)))
     noise = rng.random()
     if noise < 0.25:
         steps.append(GaussianNoise(0.02))
@@ -268,6 +268,16 @@ def _draw_downsampled(rng: np.random.Generator) -> list[Degradation]:
     if rng.random() < 0.1:
         steps.append(Outliers(float(rng.uniform(0, 0.05))))
     return steps + _draw_holes(rng, 0.12)
+
+
+def _draw_offset(rng: np.random.Generator) -> tuple[float, float]:
+    kind = rng.random()
+    if kind < 0.4:
+        return 0.5, 0.5
+    if kind < 0.7:
+        return 0.0, 0.0
+    row, column = rng.random(2).tolist()
+    return row, column
 
 
 def _draw_rounding(rng: np.random.Generator, probability: float) -> list[Degradation]:
@@ -309,7 +319,8 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
             )
         steps.append(AtSensorScale(sensor, median=_log_uniform(rng, 0.8, 3.5)))
         if rng.random() < 0.2:
-            steps.append(Downsample(float(rng.choice([2, 4])), 'nearest'))
+            factor = float(rng.choice([2, 4]))
+            steps.append(Downsample(factor, 'nearest', offset=_draw_offset(rng)))
         if rng.random() < 0.4:
             steps.append(LowFrequencyBias(float(rng.uniform(0, 0.01))))
         steps += _draw_holes(rng, 0.35) + _draw_holes(rng, 0.35)
@@ -362,6 +373,8 @@ def _draw_sparse(rng: np.random.Generator, frame_size: tuple[int, int]) -> list[
 
 #: The fixed set on which weights are compared; densities are those of a 640x480 frame.
 VALIDATION_DEGRADATIONS: dict[str, Degradation] = {
+    'x2': Downsample(2),
+    'x2_nearest': Downsample(2, 'nearest', offset=(0, 0)),
     'x4': Downsample(4),
     'x8': Downsample(8),
     'x16': Downsample(16),
@@ -372,7 +385,7 @@ VALIDATION_DEGRADATIONS: dict[str, Degradation] = {
     'sparse_500': SparsePoints(500, FRAME_SIZE),
     'lidar_64': AtSensorScale(LidarLines(64, frame_size=FRAME_SIZE), median=4.0),
     'kinect': AtSensorScale(Compose((Kinect(), SpecularHoles(0.01), BorderHoles(20)))),
-    'kinect_cells': AtSensorScale(Kinect(cell=2, edge_holes=0.2)),
+    'kinect_cells': AtSensorScale(Kinect(cell=2, edge_holes=0, shadow=False)),
     'tof': TimeOfFlight(4.0),
     'phone_lidar': PhoneLidar(2.5),
     'glass_holes': AtSensorScale(Compose((StereoCamera(), GlassHoles(3)))),

@@ -43,17 +43,24 @@ class Downsample:
     method: 'area' (mean of the valid pixels of each cell), 'bicubic' (antialiased, as the guided
     super-resolution papers use it) or 'nearest' (a single pixel of each cell). A cell of which
     less than `min_coverage` is valid becomes 0.
+
+    offset: where in its cell the pixel of 'nearest' lies, rows and columns, as a share of the cell,
+    0 to below 1. The middle is what Pillow takes and the start what OpenCV does; decimation filters
+    take either.
     """
 
     factor: float
     method: str = 'area'
     min_coverage: float = 0.5
+    offset: tuple[float, float] = (0.5, 0.5)
 
     def __post_init__(self) -> None:
         if not 1 <= self.factor <= 64:
             raise ValueError(f'downsampling factor is {self.factor}; allowed is 1 to 64')
         if self.method not in METHODS:
             raise ValueError(f'downsampling method is {self.method!r}; allowed: {METHODS}')
+        if not all(0 <= share < 1 for share in self.offset):
+            raise ValueError(f'offset is {self.offset}; allowed is 0 to below 1 cell')
 
     def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         depth = valid_depth(depth)
@@ -61,7 +68,7 @@ class Downsample:
         if size == depth.shape:
             return depth
         if self.method == 'nearest':
-            rows, columns = (_centre_index(n, m) for n, m in zip(depth.shape, size, strict=True))
+            rows, columns = map(_cell_index, depth.shape, size, self.offset)
             return depth[rows[:, None], columns]
         if self.method == 'bicubic':
             return _bicubic(depth, size, self.min_coverage)
@@ -95,10 +102,6 @@ def cell_samples(depth: np.ndarray, size: tuple[int, int], count: int) -> np.nda
 
 def _cell_index(length: int, low: int, offset: float) -> np.ndarray:
     return np.minimum(((np.arange(low) + offset) * length / low).astype(np.intp), length - 1)
-
-
-def _centre_index(length: int, low: int) -> np.ndarray:
-    return _cell_index(length, low, 0.5)
 
 
 def _bicubic(depth: np.ndarray, size: tuple[int, int], min_coverage: float) -> np.ndarray:
