@@ -354,14 +354,21 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
                 raise InterruptedTraining(trainer.global_step)
 
     class Progress(TQDMProgressBar):
-        """Knows how far a resumed run has come: it skips the start of the epoch, where the bar
-        would learn its length."""
+        """Knows the whole length and how far a resumed run has come: within an epoch it skips the
+        epoch's start, where the bar would learn its length, and later epochs count anew."""
 
-        def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-            super().on_train_start(trainer)
+        def count_all(self, trainer: pl.Trainer) -> None:
             bar = self.train_progress_bar
             bar.total, bar.initial = trainer.max_steps, trainer.global_step
             bar.n = trainer.global_step
+
+        def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            super().on_train_start(trainer)
+            self.count_all(trainer)
+
+        def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            super().on_train_epoch_start(trainer)
+            self.count_all(trainer)
 
         def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
             # Batches are counted anew in a resumed run.
