@@ -97,18 +97,16 @@ def test_weights_and_rates_that_cannot_be_are_quoted(names, allowed, wrong):
                 TrainingConfig(steps=1, **{name: value})
 
 
-@pytest.mark.parametrize('ratio_weight', [0.0, 0.3])
-def test_four_samples_can_be_learnt_by_heart(frames_folder, ratio_weight):
+def test_four_samples_can_be_learnt_by_heart(frames_folder):
     torch.manual_seed(0)
     config = TrainingConfig(
         steps=150, crop=64, degradation='scale=8', learning_rate=4e-3, schedule='cosine',
-        warmup_steps=10, confidence_weight=0.02, ratio_weight=ratio_weight,
+        warmup_steps=10, confidence_weight=0.02, ratio_weight=0.3,
     )  # fmt: skip
     samples = FusionSamples(RGBDFolder(frames_folder), config)
     batch = collate([samples[index] for index in range(4)])
     module = FusionTraining(DepthSR(TINY), config, 150, ['scale=8'])
-    logged = set()
-    module.log = lambda name, *_, **__: logged.add(name)
+    module.log = lambda *_, **__: None
     made = module.configure_optimizers()
     optimizer, schedule = made['optimizer'], made['lr_scheduler']['scheduler']
     for _ in range(150):
@@ -125,7 +123,6 @@ def test_four_samples_can_be_learnt_by_heart(frames_folder, ratio_weight):
         return (depth - truth)[truth > 0].square().mean().sqrt().item()
 
     assert rmse(output.depth) < 0.35 * rmse(output.interpolated)
-    assert ('ratio_loss' in logged) == (ratio_weight > 0)
 
 
 def test_training_writes_resumes_and_says_where_weights_come_from(
