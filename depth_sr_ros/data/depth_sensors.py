@@ -43,14 +43,13 @@ class Kinect:
     Lateral jitter N(0, `jitter` px), shared by the pixels of each patch of `patch` x `patch`, as
     windows that are matched at once share it (outlines become ragged in runs of pixels); only one
     pixel of each cell of `cell` x `cell` measured and repeated, the one at `phase` from the cell's
-    first row and column (cameras match every second pixel, and so does the simulator of Choi, Zhou
-    and Koltun, CVPR 2015: outlines end where cells do); objects fatter by half of `window` px, over
-    which disparity is matched (1: not at all); axial noise of sigma = 0.0012 + 0.0019 (z - 0.4)^2 m
-    (Nguyen, Izadi and Lovell 2012); a smooth `distortion` of that share of z; disparity rounded by
-    `kinect_quantise`; the projector's `shadow` to the left of near objects (projector right of the
-    camera), of width focal_baseline (1 / z_near - 1 / z_far) px, or to the right if `mirrored`;
-    holes along a share `edge_holes` of the depth edges; nothing nearer than `near` or beyond `far`
-    metres.
+    first row and column (outlines end where cells do, as in the simulated frames of Choi, Zhou and
+    Koltun, CVPR 2015); objects fatter by half of `window` px, over which disparity is matched (1:
+    not at all); axial noise of sigma = 0.0012 + 0.0019 (z - 0.4)^2 m (Nguyen, Izadi and Lovell
+    2012); a smooth `distortion` of that share of z; disparity rounded by `kinect_quantise`; the
+    projector's `shadow` to the left of near objects (projector right of the camera), of width
+    focal_baseline (1 / z_near - 1 / z_far) px, or to the right if `mirrored`; holes along a share
+    `edge_holes` of the depth edges; nothing nearer than `near` or beyond `far` metres.
 
     focal_baseline: px m in the RGB image's pixels.
     """

@@ -45,8 +45,7 @@ class Downsample:
     less than `min_coverage` is valid becomes 0.
 
     offset: where in its cell the pixel of 'nearest' lies, rows and columns, as a share of the cell,
-    0 to below 1. The middle is what Pillow takes and the start what OpenCV does; decimation filters
-    take either.
+    0 to below 1. The middle is what Pillow takes, the start what OpenCV does.
     """
 
     factor: float

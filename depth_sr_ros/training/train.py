@@ -26,7 +26,7 @@ _NEVER = 2**62  # in steps
 
 
 class InterruptedTraining(BaseException):
-    """Training was asked to stop and has saved its state, after the step given.
+    """Training was asked to stop and has ended after the step given.
 
     Not an Exception, as KeyboardInterrupt is none, which Lightning would handle by killing the
     other processes.
@@ -414,7 +414,7 @@ def train(
         The folder of the best weights.
 
     Raises:
-        KeyboardInterrupt: after Ctrl+C or SIGTERM, with the state saved.
+        KeyboardInterrupt: after Ctrl+C or SIGTERM, with the state saved where it could be.
     """
     import lightning.pytorch as pl
     import torch
@@ -518,7 +518,9 @@ def train(
         )
     except InterruptedTraining as stopped:
         if rank == 0:
-            print(f'{last}: saved at step {stopped}; the same command goes on from there')
+            # What is there, which a full disk may have kept from being the newest.
+            saved = f'{last} holds step {_step_of(last)}' if last.is_file() else 'nothing is saved'
+            print(f'stopped after step {stopped}; {saved}; the same command goes on from there')
         raise KeyboardInterrupt from None
     if trainer.global_step > start_step:
         trainer.validate(module, validation_loader, verbose=False)

@@ -25,15 +25,14 @@ def edge_width(guide):
 
 
 def test_the_better_the_sharper():
-    widths = [
-        np.mean(
-            [edge_width(imitate_guide(two_surfaces(), rng(seed), quality)) for seed in range(9)]
-        )
-        for quality in (0.0, 0.5, 1.0)
-    ]
-    assert widths[0] > 1.5 * widths[1] > 2 * widths[2]
-    # Depth Anything's head ends with eight values per patch of 14 of the 518 pixels of its input.
-    assert 240 / 296 < widths[2] < 6
+    def widths(quality):
+        return [edge_width(imitate_guide(two_surfaces(), rng(seed), quality)) for seed in range(20)]
+
+    poor, middling, best = map(widths, (0.0, 0.5, 1.0))
+    assert np.mean(poor) > 1.5 * np.mean(middling) > 2 * np.mean(best)
+    # Depth Anything's head ends with eight values per patch of 14 of the 518 pixels of its input;
+    # the worst of the best has three in 376, so that an edge takes three columns here.
+    assert max(best) <= 4
 
 
 def test_the_better_the_more_alike():

@@ -71,16 +71,19 @@ def test_the_weights_of_the_losses_count(frames_folder):
         config = TrainingConfig(steps=1, crop=64, degradation='scale=8', **weights)
         torch.manual_seed(0)
         module = FusionTraining(DepthSR(TINY), config, 1, ['scale=8'])
-        module.log = lambda *_, **__: None
+        module.log = lambda name, *_, **__: logged.add(name)
         return module.training_step(batch, 0).item()
 
     samples = FusionSamples(
         RGBDFolder(frames_folder), TrainingConfig(steps=1, crop=64, degradation='scale=8')
     )
     batch = collate([samples[index] for index in range(2)])
+    logged = set()
+    assert loss(square_weight=3.0) > loss()
+    assert 'ratio_loss' not in logged
     # Untrained, the network gives the interpolated input: a ratio of one.
     assert loss(ratio_weight=0.3) - loss() == pytest.approx(0.3, abs=1e-4)
-    assert loss(square_weight=3.0) > loss()
+    assert 'ratio_loss' in logged
 
 
 @pytest.mark.parametrize(
@@ -182,8 +185,8 @@ def test_a_killed_run_loses_only_what_came_after_its_last_checkpoint(
     assert f'at step {step}' in resumed.stdout
 
 
-def stop(arguments, number, ready):
-    """Start a run in processes of its own, send them all the signal `number` once `ready(what it
+def stop(arguments, send, ready):
+    """Start a run in processes of its own, `send(its process id)` a signal once `ready(what it
     printed)`, and return what it printed."""
     process = subprocess.Popen(
         arguments, env={**os.environ, 'OMP_NUM_THREADS': '1'}, text=True, start_new_session=True,
@@ -194,7 +197,7 @@ def stop(arguments, number, ready):
         while not ready(shown):
             assert process.poll() is None, shown
             shown += process.stdout.read(1)
-        os.killpg(process.pid, number)
+        send(process.pid)
         shown += process.communicate(timeout=60)[0]
     finally:
         if process.poll() is None:
@@ -209,10 +212,13 @@ def test_ctrl_c_saves_what_was_trained(tmp_path, frames_folder, validation_folde
         out, frames_folder, validation_folder, initial_weights, 'steps=100000',
         'validate_every_minutes=60',
     )  # fmt: skip
-    shown = stop(arguments, signal.SIGINT, lambda shown: '10/100000' in shown)
+    # As a terminal does: to all of the group.
+    shown = stop(
+        arguments, lambda pid: os.killpg(pid, signal.SIGINT), lambda shown: '10/100000' in shown
+    )
     step = torch.load(out / 'last.ckpt', weights_only=True)['global_step']
     assert step >= 10
-    assert f'saved at step {step}; the same command goes on from there' in shown
+    assert f'last.ckpt holds step {step}; the same command goes on from there' in shown
 
 
 # The processes' clocks never show the same: here the second one's runs three times as fast.
@@ -220,6 +226,7 @@ FAST_CLOCK = """
 import os, sys, time
 from pathlib import Path
 rank = os.environ.get('LOCAL_RANK', '0')
+Path(__file__).with_name('process_' + rank).write_text(str(os.getpid()))
 clock = time.monotonic
 time.monotonic = lambda: clock() * (3 if rank == '1' else 1)
 from depth_sr_ros.cli import main
@@ -250,11 +257,14 @@ def test_two_processes_validate_and_stop_together_whatever_their_clocks_say(
         path = tmp_path / f'validated_{rank}'
         return path.read_text().split() if path.exists() else []
 
-    shown = stop(arguments, signal.SIGTERM, lambda _: len(validated('1')) > 2)
+    def ask_the_second(_):
+        os.kill(int((tmp_path / 'process_1').read_text()), signal.SIGTERM)
+
+    shown = stop(arguments, ask_the_second, lambda _: len(validated('1')) > 2)
     assert validated('0') == validated('1')
     # Each step consumed the batches of both.
     step = torch.load(out / 'last.ckpt', weights_only=True)['global_step']
-    assert f'saved at step {step}' in shown
+    assert f'last.ckpt holds step {step};' in shown
     assert step >= int(validated('0')[-1])
     DepthSR.from_pretrained(out / 'best')
 
