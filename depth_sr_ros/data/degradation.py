@@ -252,7 +252,7 @@ def _draw_downsampled(rng: np.random.Generator) -> list[Degradation]:
     # What can hide behind a cell is lost before it is averaged, so half of the holes come first.
     steps = _draw_holes(rng, 0.12)
     if rng.random() < 0.6:
-        factor = float(rng.choice([2, 4, 8, 16]))
+        factor = float(rng.choice([2, 4, 8, 16], p=[0.34, 0.22, 0.22, 0.22]))
     else:
         factor = _log_uniform(rng, 1.4, 16)
     method = str(rng.choice(['area', 'bicubic', 'nearest'], p=[0.5, 0.2, 0.3]))
@@ -295,9 +295,9 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
     steps: list[Degradation] = []
     if kind < 0.5:
         if rng.random() < 0.7:
-            cell = int(rng.choice([1, 2, 3], p=[0.45, 0.45, 0.1]))
+            cell = int(rng.choice([1, 2, 3], p=[0.3, 0.6, 0.1]))
             # Mostly a cell's first pixel; where it is another, only RGB can tell.
-            phase = (0, 0) if rng.random() < 0.6 else tuple(rng.integers(0, cell, 2).tolist())
+            phase = (0, 0) if rng.random() < 0.75 else tuple(rng.integers(0, cell, 2).tolist())
             sensor: Degradation = Kinect(
                 focal_baseline=_log_uniform(rng, 25, 80),
                 jitter=float(rng.uniform(0, 1.0)),
