@@ -29,7 +29,7 @@ demo: $(installed)
 	.venv/bin/python -m depth_sr_ros.ros.demo
 
 test: $(installed_dev)
-	.venv/bin/python -m pytest $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(installed_dev)
 	.venv/bin/ruff check .

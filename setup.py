@@ -42,7 +42,7 @@ EXTRAS = {
     ],
     'bag': ['rosbags>=0.10'],
     'export': ['onnx>=1.17', 'onnxruntime>=1.20'],
-    'test': ['pytest>=7', 'hypothesis>=6'],
+    'test': ['pytest>=7', 'pytest-xdist>=3', 'hypothesis>=6'],
 }
 EXTRAS['dev'] = [*EXTRAS['test'], 'ruff', 'mypy']
 

@@ -71,3 +71,11 @@ def test_a_slow_topic_that_leads_is_not_left_over_for_ever():
     assert seen[2] is JUMPED
     assert LEFT_OVER in seen
     assert seen[-6:] == [IN_STEP] * 6
+
+
+@pytest.mark.parametrize(('left_over', 'jumps'), [(5, 1), (6, 2)])
+def test_more_than_were_on_their_way_are_a_clock_of_their_own(left_over, jumps):
+    on_their_way = [(DEPTH, 1001 + n) for n in range(left_over)]
+    seen = verdicts((RGB, 1000), (DEPTH, 1000), (RGB, 500), *on_their_way, (DEPTH, 501))
+    assert seen.count(LEFT_OVER) == 5
+    assert seen.count(JUMPED) == jumps
