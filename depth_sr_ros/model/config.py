@@ -32,6 +32,7 @@ class FusionUNetConfig:
         hole_residual_range: the same where there are none.
         detail_width: channels of the detail head at half resolution, 0 for none. With a stem of 4
             or 8 a cell of the first stage stands for more pixels than its channels tell apart.
+        detail_blocks: NAFNet blocks of the detail head.
         consistency_steps: how often the output of low-resolution input is brought nearer to its
             measurements (`depth_sr_ros.model.consistency`); 0 for never, as in the seed.
         smoothing_sizes: pixels over which the input is averaged to offer the network maps without
@@ -54,6 +55,7 @@ class FusionUNetConfig:
     residual_range: float = 0.05
     hole_residual_range: float = 0.5
     detail_width: int = 0
+    detail_blocks: int = 1
     consistency_steps: int = 0
     smoothing_sizes: tuple[int, ...] = ()
     fitting_size: int = 0
@@ -85,7 +87,8 @@ class FusionUNetConfig:
                 f'detail_width is {self.detail_width} with stem {self.stem}: expected 0, or more '
                 'with a stem of 4 or 8'
             )
-
+        if self.detail_blocks < 1:
+            raise ValueError(f'detail_blocks is {self.detail_blocks}: expected 1 or more')
         if not 0 <= self.consistency_steps <= 8:
             raise ValueError(f'consistency_steps is {self.consistency_steps}: expected 0 to 8')
 
@@ -186,11 +189,11 @@ DEPTH_ANYTHING_EMBEDDED: dict[str, Any] = {
     'backbone_config': {
         'model_type': 'dinov2',
         'hidden_size': 128,
-        'num_hidden_layers': 7,
+        'num_hidden_layers': 4,
         'num_attention_heads': 4,
         'patch_size': 14,
         'image_size': 252,
-        'out_features': ['stage2', 'stage4', 'stage5', 'stage7'],
+        'out_features': ['stage1', 'stage2', 'stage3', 'stage4'],
         'reshape_hidden_states': False,
     },
     'reassemble_hidden_size': 128,
@@ -200,41 +203,49 @@ DEPTH_ANYTHING_EMBEDDED: dict[str, Any] = {
     'head_hidden_size': 16,
 }
 
-_BASE_FUSION = FusionUNetConfig(
-    stem=2,
-    widths=(32, 64, 128, 256),
-    encoder_blocks=(1, 2, 3, 1),
+_EMBEDDED_FUSION = FusionUNetConfig(
+    stem=4,
+    widths=(32, 56, 88, 120),
+    encoder_blocks=(1, 2, 2, 2),
     middle_blocks=2,
-    decoder_blocks=(2, 2, 2, 1),
+    decoder_blocks=(2, 2, 2, 2),
+    training_size=192,
+    detail_width=24,
+    consistency_steps=5,
+    smoothing_sizes=(12, 48),
+    fitting_size=96,
+    softening_sizes=(3, 7),
+    denoising=True,
 )
 
 CONFIGURATIONS: dict[str, DepthSRConfig] = {
     'seed': DepthSRConfig(
         name='seed',
-        fusion=_BASE_FUSION,
+        fusion=FusionUNetConfig(
+            stem=2,
+            widths=(32, 64, 128, 256),
+            encoder_blocks=(1, 2, 3, 1),
+            middle_blocks=2,
+            decoder_blocks=(2, 2, 2, 1),
+        ),
         relative_depth=RelativeDepthConfig(DEPTH_ANYTHING_SMALL, short_side=518),
     ),
-    # Windows of the size of its training crops.
+    # As many parameters as the seed's: the embedded network's and those of more blocks, which start
+    # as the identity (Net2Net, Chen et al., ICLR 2016), so that training goes on from the embedded
+    # weights' answers. With a stem of 4 it costs less than the seed's.
     'base': DepthSRConfig(
         name='base',
-        fusion=dataclasses.replace(_BASE_FUSION, training_size=160, consistency_steps=5),
+        fusion=dataclasses.replace(
+            _EMBEDDED_FUSION,
+            encoder_blocks=(2, 4, 5, 4),
+            middle_blocks=8,
+            decoder_blocks=(4, 5, 6, 7),
+            detail_blocks=3,
+        ),
     ),
     'embedded': DepthSRConfig(
         name='embedded',
-        fusion=FusionUNetConfig(
-            stem=4,
-            widths=(32, 56, 88, 120),
-            encoder_blocks=(1, 2, 2, 2),
-            middle_blocks=2,
-            decoder_blocks=(2, 2, 2, 2),
-            training_size=192,
-            detail_width=24,
-            consistency_steps=5,
-            smoothing_sizes=(12, 48),
-            fitting_size=96,
-            softening_sizes=(3, 7),
-            denoising=True,
-        ),
+        fusion=_EMBEDDED_FUSION,
         relative_depth=RelativeDepthConfig(DEPTH_ANYTHING_EMBEDDED, short_side=196),
     ),
 }

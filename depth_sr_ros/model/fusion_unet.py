@@ -296,6 +296,9 @@ class DetailHead(nn.Module):
             nn.Conv2d(config.widths[0], width * factor**2, 1), nn.PixelShuffle(factor)
         )
         self.block = NAFBlock(width, config.training_size // 2)
+        self.further_blocks = nn.ModuleList(
+            NAFBlock(width, config.training_size // 2) for _ in range(config.detail_blocks - 1)
+        )
         self.head = nn.Sequential(
             nn.Conv2d(width, config.head_channels * 4, 3, padding=1), nn.PixelShuffle(2)
         )
@@ -309,7 +312,10 @@ class DetailHead(nn.Module):
         (B, `config.head_channels`, H, W)."""
         hidden = self.pixels(pixels) + self.features(decoded)
         weights = StageWeights.pooled(inside, valid, 2, self.block.windows)
-        return self.head(self.block(hidden, weights))
+        hidden = self.block(hidden, weights)
+        for block in self.further_blocks:
+            hidden = block(hidden, weights)
+        return self.head(hidden)
 
 
 class FusionUNet(nn.Module):

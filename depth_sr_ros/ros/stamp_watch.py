@@ -44,8 +44,8 @@ class StampWatch:
 
     Two topics never jump at the same moment. The first one to go back by more than
     `clock_jump_ns` is the jump; the other one follows it, and what still comes of it with stamps
-    far beyond the new time is left over. Of more than five such messages the topic is taken to be in
-    step, and its own going back is another jump: what came of both before it is lost.
+    far beyond the new time is left over. After more than five of those the topic is taken to be
+    in step, and its own going back is another jump: what came of both before it is lost.
     """
 
     def __init__(self, clock_jump_ns: int):

@@ -100,8 +100,10 @@ def git_revision() -> str:
 def build_model(config: TrainingConfig) -> DepthSR:
     """The model that a run starts from.
 
-    `initial_weights` may be of a configuration that has grown since: what it does not hold starts
-    as in a new network, where zero-initialised ends leave the outputs as they were.
+    `initial_weights` may be of a configuration that has grown since, or of a smaller one (`base`
+    starts from `embedded`): what it does not hold starts as in a new network, where
+    zero-initialised ends leave the outputs as they were. Weights of no known configuration are
+    trained as they are.
 
     Raises:
         ValueError: for an unknown model, or initial weights of another shape.
@@ -114,11 +116,14 @@ def build_model(config: TrainingConfig) -> DepthSR:
         raise ValueError(f'model is {config.model!r}: allowed are {", ".join(CONFIGURATIONS)}')
     if config.initial_weights:
         initial = DepthSR.from_pretrained(config.initial_weights)
-        fusion = CONFIGURATIONS[config.model].fusion
-        if initial.config.name != config.model or initial.config.fusion == fusion:
+        wanted = CONFIGURATIONS[config.model]
+        if initial.config.name not in CONFIGURATIONS or initial.config.fusion == wanted.fusion:
             model = initial
         else:
-            model = DepthSR(dataclasses.replace(initial.config, fusion=fusion))
+            # A configuration without a guide gets none from those that had one.
+            guide = initial.config.relative_depth if wanted.relative_depth else None
+            initial.relative_depth = initial.relative_depth if guide else None
+            model = DepthSR(dataclasses.replace(wanted, relative_depth=guide))
             _grow(model, initial, config.initial_weights)
     else:
         model = DepthSR(CONFIGURATIONS[config.model])

@@ -42,7 +42,9 @@ def session_of(content):
 
 
 SMALL = FusionUNetConfig(stem=2, widths=(8, 8, 12, 16), training_size=64)
-DETAILED = FusionUNetConfig(stem=4, widths=(8, 8, 12, 16), training_size=64, detail_width=8)
+DETAILED = FusionUNetConfig(
+    stem=4, widths=(8, 8, 12, 16), training_size=64, detail_width=8, detail_blocks=2
+)
 CONSISTENT = dataclasses.replace(
     DETAILED,
     consistency_steps=2,

@@ -21,6 +21,7 @@ from depth_sr_ros.data.rgbd_folder import RGBDFolder
 from depth_sr_ros.model import config as model_config
 from depth_sr_ros.model.config import DepthSRConfig, FusionUNetConfig
 from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR
+from depth_sr_ros.pipeline import embedded_weights
 from depth_sr_ros.training.config import TrainingConfig, load_config, shipped_configs
 from depth_sr_ros.training.module import FusionTraining, rate_factor
 from depth_sr_ros.training.samples import FusionSamples, collate
@@ -327,6 +328,22 @@ def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_pat
     )
     with pytest.raises(ValueError, match='former'):
         build_model(config)
+
+
+def test_base_starts_as_the_embedded_weights():
+    shipped = embedded_weights()['embedded']
+    before = DepthSR.from_pretrained(str(shipped)).eval()
+    before.relative_depth = None
+    after = build_model(load_config('base', [f'initial_weights={json.dumps(str(shipped))}'])).eval()
+    assert after.config == model_config.CONFIGURATIONS['base']
+    counts = [sum(p.numel() for p in model.fusion.parameters()) for model in (before, after)]
+    assert counts[1] > 2 * counts[0]
+    rgb, depth = torch.rand(1, 3, 96, 128), torch.rand(1, 1, 24, 32) + 1
+    with torch.inference_mode():
+        relative = torch.rand(1, 1, 96, 128)
+        expected, got = before(rgb, depth, relative), after(rgb, depth, relative)
+    assert torch.equal(got.depth, expected.depth)
+    assert not torch.equal(got.depth, got.interpolated)
 
 
 def test_truncated_checkpoint_is_named(tmp_path, frames_folder, validation_folder, initial_weights):
