@@ -722,11 +722,13 @@ def test_training_mixture_has_enough_of_everything():
         assert share(lambda s, f=factor, n=noisy: has(d.Downsample, factor=f)(s) and n(s)) > 0.01
     for offset in ((0.5, 0.5), (0, 0)):
         assert share(has(d.Downsample, method='nearest', offset=offset)) > 0.03
-    assert 0.45 < share(has(d.Downsample)) < 0.56
+    assert 0.40 < share(has(d.Downsample)) < 0.52
     assert 0.1 < share(has(d.SparsePoints)) < 0.25
     assert share(has(d.SparsePoints, count=500, corners=False)) > 0.03
     assert share(has(d.LidarLines)) > 0.05
-    assert share(has(d.Kinect)) > 0.06
+    assert share(has(d.Kinect)) > 0.17
+    assert share(has(d.Kinect, cell=2)) > 0.08
+    assert share(has(d.Kinect, jitter=0)) > 0.03
     for kind in (d.StereoCamera, d.TimeOfFlight, d.PhoneLidar, d.BlobHoles, d.Misregistration):
         assert share(has(kind)) > 0.025, kind
     assert share(has(d.GlassHoles)) > 0.08
