@@ -28,7 +28,9 @@ SMALL = DepthSRConfig(
 
 # With the detail head, which needs a stem of 4.
 DETAILED = DepthSRConfig(
-    fusion=FusionUNetConfig(stem=4, widths=(8, 8, 12, 16), training_size=128, detail_width=8),
+    fusion=FusionUNetConfig(
+        stem=4, widths=(8, 8, 12, 16), training_size=128, detail_width=8, detail_blocks=2
+    ),
     name='detailed',
 )
 
@@ -74,6 +76,15 @@ def test_output_follows_the_scale_of_the_input(factor):
         one, other = model(rgb, depth), model(rgb, depth * factor)
     assert not torch.allclose(one.depth, one.interpolated, rtol=0.01)
     assert torch.allclose(other.depth, one.depth * factor, rtol=0.01)
+
+
+def test_every_block_of_the_detail_head_counts():
+    model = randomised(DETAILED)
+    rgb, depth = scene()
+    with torch.inference_mode():
+        before = model(rgb, depth).depth
+        model.fusion.detail.further_blocks[0].gamma.zero_()
+        assert not torch.equal(model(rgb, depth).depth, before)
 
 
 def test_the_spatial_content_of_the_low_resolution_path_reaches_the_output():
@@ -356,7 +367,8 @@ def test_pickled_weights_are_not_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'values', [{'stem': 3}, {'widths': (8, 8)}, {'decoder_blocks': (1, 1, 0, 1)}]
+    'values',
+    [{'stem': 3}, {'widths': (8, 8)}, {'decoder_blocks': (1, 1, 0, 1)}, {'detail_blocks': 0}],
 )
 def test_impossible_configurations_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):
