@@ -140,10 +140,16 @@ class DepthSRConfig:
     version: int = LAYOUT_VERSION
 
     def __post_init__(self) -> None:
-        if isinstance(self.fusion, dict):
-            object.__setattr__(self, 'fusion', FusionUNetConfig(**self.fusion))
-        if isinstance(self.relative_depth, dict):
-            object.__setattr__(self, 'relative_depth', RelativeDepthConfig(**self.relative_depth))
+        for name, kind in (('fusion', FusionUNetConfig), ('relative_depth', RelativeDepthConfig)):
+            values = getattr(self, name)
+            if isinstance(values, dict):
+                try:
+                    object.__setattr__(self, name, kind(**values))
+                except TypeError as error:
+                    raise ValueError(
+                        f'{name} of the configuration is not understood ({error}): another release '
+                        'wrote it'
+                    ) from error
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready dictionaries and lists."""

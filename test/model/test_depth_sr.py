@@ -358,6 +358,15 @@ def test_damaged_weights_are_named(tmp_path):
         DepthSR.from_pretrained(tmp_path)
 
 
+def test_weights_of_a_later_release_are_refused_in_words(tmp_path):
+    DepthSR(SMALL).save(tmp_path)
+    values = json.loads((tmp_path / CONFIG_FILE).read_text())
+    values['fusion']['flux_capacitor'] = 1
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r'flux_capacitor.*another release'):
+        DepthSR.from_pretrained(tmp_path)
+
+
 def test_pickled_weights_are_not_read(tmp_path):
     DepthSR(SMALL).save(tmp_path)
     (tmp_path / WEIGHTS_FILE).unlink()
