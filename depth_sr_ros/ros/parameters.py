@@ -51,10 +51,9 @@ class NodeParameters:
     )
     weights: str = _parameter(
         '',
-        "Fusion network: empty = 'embedded', the small one in the package; 'base' = the larger one "
-        "there, made for a guide that relative_depth names; 'interpolation' = no network (the "
-        'interpolated input passes through); a folder or Hugging Face id; or a file that depth_sr '
-        'export wrote (NAME.onnx).',
+        "Fusion network: empty = the weights in the package, 'interpolation' = no network (the "
+        'interpolated input passes through), a folder or Hugging Face id, or a file that '
+        'depth_sr export wrote (NAME.onnx).',
         read_only=True,
     )
     relative_depth: str = _parameter(
