@@ -238,7 +238,7 @@ CONFIGURATIONS: dict[str, DepthSRConfig] = {
     ),
     # As many parameters as the seed's: the embedded network's and those of more blocks, which start
     # as the identity (Net2Net, Chen et al., ICLR 2016), so that training goes on from the embedded
-    # weights' answers. With a stem of 4 it costs less than the seed's.
+    # weights' answers. With a stem of 4 it has half the operations of the seed's.
     'base': DepthSRConfig(
         name='base',
         fusion=dataclasses.replace(
