@@ -202,8 +202,7 @@ def training_degradation(
 ) -> Degradation:
     """Draw the degradation of one training sample.
 
-    Two fifths are downsampled x1.4 to x16, nearly half come from a dense sensor (an outline that
-    is a pixel off is all that is wrong with most of these, and takes most learning), the rest are
+    Two fifths are downsampled x1.4 to x16, nearly half come from a dense sensor, the rest are
     sparse points or LiDAR lines, so that one network learns all. frame_size: (H, W) of the frame
     that crops are cut from; 'sparse points' mean that many in it. On crops, scale factors stay
     what they are.

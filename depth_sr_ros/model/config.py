@@ -236,9 +236,9 @@ CONFIGURATIONS: dict[str, DepthSRConfig] = {
         ),
         relative_depth=RelativeDepthConfig(DEPTH_ANYTHING_SMALL, short_side=518),
     ),
-    # As many parameters as the seed's: the embedded network's and those of more blocks, which start
-    # as the identity (Net2Net, Chen et al., ICLR 2016), so that training goes on from the embedded
-    # weights' answers. With a stem of 4 it has half the operations of the seed's.
+    # Nearly as many parameters as the seed's: the embedded network's and those of more blocks that
+    # start as the identity (Net2Net, Chen et al., ICLR 2016), so that training goes on from the
+    # embedded weights' answers. With a stem of 4 it has half the operations of the seed's.
     'base': DepthSRConfig(
         name='base',
         fusion=dataclasses.replace(

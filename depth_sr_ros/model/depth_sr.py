@@ -341,6 +341,28 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         self.save(save_directory, half=False)
 
     @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | Path, **options: Any
+    ) -> 'DepthSR':
+        """Load safetensors and config.json from a folder or a hub id; never pickle.
+
+        Args:
+            pretrained_model_name_or_path: the folder or id.
+            options: of `PyTorchModelHubMixin.from_pretrained`.
+
+        Raises:
+            FileNotFoundError: one of the two files is missing.
+            ValueError: what is damaged, or of another release, by its name.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **options)
+        except ValueError as error:
+            # The parent reads config.json too, and first, without saying which.
+            if str(pretrained_model_name_or_path) in str(error):
+                raise
+            raise ValueError(f'{pretrained_model_name_or_path}: {error}') from error
+
+    @classmethod
     def _from_pretrained(  # type: ignore[override]
         cls,
         *,
@@ -354,8 +376,6 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         strict: bool = True,
         **_: Any,
     ) -> 'DepthSR':
-        """Load safetensors and config.json from a folder or a hub id; never pickle."""
-
         def path_of(name: str) -> Path:
             if Path(model_id).is_dir():
                 return Path(model_id) / name

@@ -296,6 +296,7 @@ class DetailHead(nn.Module):
             nn.Conv2d(config.widths[0], width * factor**2, 1), nn.PixelShuffle(factor)
         )
         self.block = NAFBlock(width, config.training_size // 2)
+        # Weights made when there was one know it by its name.
         self.further_blocks = nn.ModuleList(
             NAFBlock(width, config.training_size // 2) for _ in range(config.detail_blocks - 1)
         )

@@ -363,7 +363,10 @@ def test_weights_of_a_later_release_are_refused_in_words(tmp_path):
     values = json.loads((tmp_path / CONFIG_FILE).read_text())
     values['fusion']['flux_capacitor'] = 1
     (tmp_path / CONFIG_FILE).write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r'flux_capacitor.*another release'):
+    with pytest.raises(ValueError, match=rf'{tmp_path}.*flux_capacitor.*another release'):
+        DepthSR.from_pretrained(tmp_path)
+    (tmp_path / CONFIG_FILE).write_text('{"fusion": ')
+    with pytest.raises(ValueError, match=str(tmp_path)):
         DepthSR.from_pretrained(tmp_path)
 
 

@@ -20,13 +20,14 @@ import numpy as np
 import pytest
 
 PROFILE = Path(__file__).parents[2] / 'config' / 'fastdds_images.xml'
-FIRST_DOMAIN, DOMAINS = 70, 10
+FIRST_DOMAIN, DOMAINS = 70, 20
 
 
 def _domain() -> int:
+    """Of each process of this run another one, and mostly others than a run beside it has."""
     worker = os.environ.get('PYTEST_XDIST_WORKER', '')
-    number = int(worker.removeprefix('gw')) if worker else os.getpid()
-    return FIRST_DOMAIN + number % DOMAINS
+    run, number = (os.getppid(), int(worker.removeprefix('gw'))) if worker else (os.getpid(), 0)
+    return FIRST_DOMAIN + (4 * run + number) % DOMAINS
 
 
 @pytest.fixture(scope='session', autouse=True)

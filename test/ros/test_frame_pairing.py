@@ -502,8 +502,8 @@ def test_whatever_comes_pairs_are_sound(streams, slop_ns, hold_ns, queue_size):
         assert pair.rgb.lap == pair.depth.lap
         assert max(pair.rgb.arrival_ns, pair.depth.arrival_ns) <= at_ns
         assert slop_ns < -gap <= hold_ns if pair.held else abs(gap) <= slop_ns
-        # What a jump was counted twice for, see StampWatch, forgets depth of the new lap.
-        if queue_size < 1000 or counts.clock_jumps > max(event.lap for event in events):
+        # A jump that was counted twice, see StampWatch, forgets depth of the new lap.
+        if queue_size < 1000 or counts.clock_jumps > max(event.lap for event in events) > 0:
             continue
         known = [d for d in depth if d.lap == pair.rgb.lap and d.arrival_ns < at_ns]
         nearer = [d for d in known if abs(d.stamp_ns - pair.rgb_stamp_ns) < abs(gap)]
