@@ -293,14 +293,18 @@ def _draw_rounding(rng: np.random.Generator, probability: float) -> list[Degrada
 def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
     kind = rng.random()
     steps: list[Degradation] = []
-    if kind < 0.58:
+    if kind < 0.56:
         if rng.random() < 0.8:
-            cell = int(rng.choice([1, 2, 3], p=[0.3, 0.6, 0.1]))
+            cell = int(rng.choice([1, 2, 3], p=[0.4, 0.5, 0.1]))
+            # Outlines that are right to the pixel must stay, and nothing but a look tells them.
+            exact = 0.5 if cell == 1 else 0.2
             # Mostly a cell's first pixel; where it is another, only RGB can tell.
             phase = (0, 0) if rng.random() < 0.75 else tuple(rng.integers(0, cell, 2).tolist())
             sensor: Degradation = Kinect(
                 focal_baseline=_log_uniform(rng, 25, 80),
-                jitter=float(rng.choice([0, 0.25, rng.uniform(0, 1.0)], p=[0.2, 0.2, 0.6])),
+                jitter=float(
+                    rng.choice([0, 0.25, rng.uniform(0, 1.0)], p=[exact, 0.2, 0.8 - exact])
+                ),
                 patch=int(rng.choice([1, 2, 3, 5], p=[0.55, 0.15, 0.15, 0.15])),
                 cell=cell,
                 phase=phase,
@@ -324,22 +328,24 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
         if rng.random() < 0.4:
             steps.append(LowFrequencyBias(float(rng.uniform(0, 0.01))))
         steps += _draw_holes(rng, 0.35) + _draw_holes(rng, 0.35)
-    elif kind < 0.70:
+    elif kind < 0.67:
         sensor = TimeOfFlight(
             _log_uniform(rng, 1.5, 8), flying=float(rng.uniform(0, 0.7)),
             sigma=_log_uniform(rng, 0.001, 0.01),
         )  # fmt: skip
         steps += [sensor, *_draw_holes(rng, 0.4)]
-    elif kind < 0.82:
+    elif kind < 0.78:
         steps.append(PhoneLidar(_log_uniform(rng, 2, 8), stride=int(rng.integers(4, 9))))
     else:
-        # Perfect but for its holes: nothing hides what has to be repaired.
-        if rng.random() < 0.5:
+        # Perfect but for holes and noise, as simulated cameras are: nothing hides what has to be
+        # repaired, and what is right has to stay.
+        perfect = rng.random()
+        if perfect < 0.4:
             glass = GlassHoles(int(rng.integers(1, 5)), see_through=float(rng.uniform(0, 0.6)))
             steps.append(glass)
-        else:
+        elif perfect < 0.7:
             steps += _draw_holes(rng, 1.0) + _draw_holes(rng, 0.5)
-        steps += _chance(rng, (0.5, lambda: GaussianNoise(_log_uniform(rng, 0.001, 0.02))))
+        steps += _chance(rng, (0.6, lambda: GaussianNoise(_log_uniform(rng, 0.001, 0.02))))
     return steps + _chance(rng, (0.3, lambda: Quantise('mm')))
 
 

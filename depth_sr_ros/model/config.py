@@ -44,6 +44,8 @@ class FusionUNetConfig:
             seed.
         denoising: whether the network is offered the input without its noise
             (`depth_sr_ros.model.denoising`); False in the seed.
+        keeping: whether one more channel scales down all that is drawn, so that depth whose outlines
+            are right already stays as it is; False in the seed.
     """
 
     stem: int = 2
@@ -61,6 +63,7 @@ class FusionUNetConfig:
     fitting_size: int = 0
     softening_sizes: tuple[int, ...] = ()
     denoising: bool = False
+    keeping: bool = False
 
     def __post_init__(self) -> None:
         # JSON has no tuples.
@@ -96,10 +99,10 @@ class FusionUNetConfig:
     def head_channels(self) -> int:
         """Gate, residual, confidence, and if any: trust in means, shares of offered maps.
 
-        Shares stand in the order smoothed, fitted, softened, denoised.
+        Shares stand in the order smoothed, fitted, softened, denoised; what is kept is the last.
         """
         offered = len(self.smoothing_sizes) + bool(self.fitting_size) + len(self.softening_sizes)
-        return 3 + bool(self.consistency_steps) + offered + self.denoising
+        return 3 + bool(self.consistency_steps) + offered + self.denoising + self.keeping
 
     @property
     def total_stride(self) -> int:
@@ -217,11 +220,13 @@ _EMBEDDED_FUSION = FusionUNetConfig(
     decoder_blocks=(2, 2, 2, 2),
     training_size=192,
     detail_width=24,
+    detail_blocks=2,
     consistency_steps=5,
     smoothing_sizes=(12, 48),
     fitting_size=96,
     softening_sizes=(3, 7),
     denoising=True,
+    keeping=True,
 )
 
 CONFIGURATIONS: dict[str, DepthSRConfig] = {

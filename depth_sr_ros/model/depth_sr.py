@@ -237,6 +237,8 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         soft = [(softened(interpolated, n), next(channels)) for n in config.softening_sizes]
         if config.denoising:
             offered.append((clean, next(channels)))
+        # 1 for a new network; at 0 the input stays as it is.
+        amount = (1.0 + torch.tanh(next(channels))).clamp_max(1.0) if config.keeping else 1.0
 
         def mixed_in(maps: list[tuple[Tensor, Tensor]], to: Tensor) -> Tensor:
             for image, share in maps:
@@ -246,24 +248,25 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         gate = gate.clamp(-_LARGEST_GATE, _LARGEST_GATE)
         bound = 0.5 * span + interpolated * self._residual_range(validity)
         offset = mixed_in(offered, bound * torch.tanh(residual))
-        softening = rough * mixed_in(soft, torch.zeros_like(interpolated))
+        softening = amount * rough * mixed_in(soft, torch.zeros_like(interpolated))
         if soft:
             position = position_of(interpolated + softening)
+        reach = amount * rough * span
+        fixed = softening + amount * rough * offset
 
         def drawn(gate: Tensor) -> Tensor:
-            # span * (sigmoid(logit(position) + gate) - position), exactly zero for a gate of zero.
+            # reach (sigmoid(logit(position) + gate) - position), exactly zero for a gate of zero.
             factor = torch.exp(gate) - 1.0
-            step = span * position * (1.0 - position) * factor / (1.0 + position * factor)
-            return softening + rough * (step + offset)
+            step = reach * position * (1.0 - position) * factor / (1.0 + position * factor)
+            return fixed + step
 
         if trust is not None and cells is not None:
-            reach = rough * span
             gate = consistent_gate(
                 gate,
                 torch.tanh(trust) * agreement(drawn(gate), reach, interpolated, cells),
                 position=position,
                 reach=reach,
-                fixed=softening + rough * offset,
+                fixed=fixed,
                 interpolated=interpolated,
                 cells=cells,
                 iterations=self.config.fusion.consistency_steps,

@@ -52,6 +52,7 @@ CONSISTENT = dataclasses.replace(
     fitting_size=16,
     softening_sizes=(3,),
     denoising=True,
+    keeping=True,
 )
 
 

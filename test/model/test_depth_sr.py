@@ -173,6 +173,7 @@ OFFERING = DepthSRConfig(
         fitting_size=48,
         softening_sizes=(3, 7),
         denoising=True,
+        keeping=True,
     ),
     name='offering',
 )
@@ -208,6 +209,20 @@ def test_each_share_mixes_in_its_map(channel, offered):
         output = model(rgb, depth, guide).depth
     assert not torch.allclose(output, prepared.interpolated, rtol=1e-3)
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_kept_stays_whatever_else_is_drawn(randomised):
+    model = randomised(OFFERING.fusion)
+    rgb, depth = scene(factor=4)
+    area = OFFERING.fusion.stem**2
+    with torch.inference_mode():
+        drawn = model(rgb, depth)
+        # The last channel: tanh(-9) is -1 in float32.
+        model.fusion.head[0].weight[-area:] = 0.0
+        model.fusion.head[0].bias[-area:] = -9.0
+        kept = model(rgb, depth)
+    assert (drawn.depth - drawn.interpolated).abs().max() > 0.01
+    torch.testing.assert_close(kept.depth, kept.interpolated, rtol=1e-6, atol=1e-6)
 
 
 def test_means_are_those_of_the_measurements_without_their_noise():
