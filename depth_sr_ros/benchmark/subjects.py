@@ -8,7 +8,7 @@ import copy
 import functools
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from torch.nn import functional
 from depth_sr_ros.inference.engine import no_mark
 from depth_sr_ros.inference.graphs import CudaGraphRecorder, GraphCache
 from depth_sr_ros.inference.staging import Staging
-from depth_sr_ros.inference.torch_engine import TorchEngine
+from depth_sr_ros.inference.torch_engine import TorchEngine, tf32_off
 from depth_sr_ros.model.config import (
     CONFIGURATIONS,
     DEPTH_ANYTHING_SMALL,
@@ -79,18 +79,6 @@ def _onnxruntime_has(provider: str) -> bool:
     import onnxruntime
 
     return provider in onnxruntime.get_available_providers()
-
-
-@contextlib.contextmanager
-def tf32_off() -> Iterator[None]:
-    """Full float32 in matrix products and convolutions."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 class Contestant:

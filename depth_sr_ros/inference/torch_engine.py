@@ -58,6 +58,18 @@ _MODES = (
 )
 
 
+@contextlib.contextmanager
+def tf32_off() -> Iterator[None]:
+    """Full float32 in matrix products and convolutions: TF32 knows depth in steps of 4 mm at 5 m."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
 class TorchEngine:
     """PyTorch, eagerly, by CUDA graphs or compiled; see `Engine`.
 
@@ -201,6 +213,8 @@ class TorchEngine:
     def _session(self) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
+            # PyTorch allows it in convolutions, and holes are filled by some.
+            stack.enter_context(tf32_off())
             if self._stream is not None:
                 stack.enter_context(torch.cuda.device(self._device))
                 stack.enter_context(torch.cuda.stream(self._stream))

@@ -7,7 +7,7 @@ import torch
 
 from depth_sr_ros.benchmark.frames import benchmark_frames
 from depth_sr_ros.benchmark.parity import parity
-from depth_sr_ros.benchmark.subjects import REFERENCE, Variant, subjects, tf32_off, variants
+from depth_sr_ros.benchmark.subjects import REFERENCE, Variant, subjects, variants
 
 CPU = torch.device('cpu')
 
@@ -63,17 +63,12 @@ def test_only_what_is_there_is_offered(known, seed):
         seed.build(Variant('float32', 'session', 'onnxruntime'), CPU)
 
 
-def test_reference_is_first_and_without_tf32():
+def test_reference_is_first():
     for device in ('cpu', 'cuda'):
         assert variants(torch.device(device), compiled=True)[0] == REFERENCE
     labels = [variant.label for variant in variants(torch.device('cuda'), compiled=True)]
     assert 'float16 graph' in labels
     assert 'float16 compile' in labels
-    torch.backends.cudnn.allow_tf32 = True
-    with tf32_off():
-        assert not torch.backends.cudnn.allow_tf32
-        assert not torch.backends.cuda.matmul.allow_tf32
-    assert torch.backends.cudnn.allow_tf32
 
 
 def test_parity_sees_a_difference():

@@ -45,6 +45,18 @@ def test_recording_answers_like_the_plain_model(make_engine, recorder, pair, gui
     assert not agree(kept[0][0], kept[1][0])
 
 
+def test_depth_is_computed_without_tf32(make_engine, pair):
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    engine = make_engine()
+    seen = []
+    engine.mark = lambda stage: seen.append([flag.allow_tf32 for flag in flags])
+    run(engine, *pair(64, 64, 0))
+    assert seen
+    assert not any(sum(seen, []))
+    assert [flag.allow_tf32 for flag in flags] == before
+
+
 def test_another_size_is_recorded_anew(make_engine, recorder, pair):
     recorded, plain = make_engine(execution='graph', recorder=recorder), make_engine()
     for seed, size in enumerate([(64, 64), (64, 64), (96, 64), (96, 64), (64, 64)]):
