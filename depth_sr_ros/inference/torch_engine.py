@@ -60,7 +60,7 @@ _MODES = (
 
 @contextlib.contextmanager
 def tf32_off() -> Iterator[None]:
-    """Full float32 in matrix products and convolutions: TF32 knows depth in steps of 4 mm at 5 m."""
+    """Full float32 in matrix products and convolutions: TF32 has steps of 4 mm at 5 m."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False
