@@ -310,7 +310,8 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             inside,
             validity,
         )
-        return prediction[..., :height, :width]
+        # ONNX Runtime copies also where a slice takes everything.
+        return prediction if inside is None else prediction[..., :height, :width]
 
     def save(self, folder: Path, *, metadata: dict[str, str] | None = None, half: bool = True):
         """Write `model.safetensors` (float16 unless `half` is False) and `config.json`.
