@@ -393,6 +393,8 @@ VALIDATION_DEGRADATIONS: dict[str, Degradation] = {
     'kinect': AtSensorScale(Compose((Kinect(), SpecularHoles(0.01), BorderHoles(20)))),
     'kinect_cells': AtSensorScale(Kinect(cell=2, edge_holes=0, shadow=False)),
     'kinect_sharp': AtSensorScale(Kinect(jitter=0, edge_holes=0, shadow=False)),
+    # A simulated camera: what is right has to stay.
+    'exact': GaussianNoise(0.005),
     'tof': TimeOfFlight(4.0),
     'phone_lidar': PhoneLidar(2.5),
     'glass_holes': AtSensorScale(Compose((StereoCamera(), GlassHoles(3)))),
