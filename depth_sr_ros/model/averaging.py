@@ -2,6 +2,8 @@
 """Means over squares of a map."""
 
 import contextlib
+import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -9,6 +11,26 @@ from torch.nn import functional
 
 # Variance of a normalised guide within a square below which it says nothing of the shapes there.
 _FLAT_GUIDE = 1e-4
+
+
+# More than a frame needs, and few of them are as large as a megabyte.
+_CONSTANTS = 64
+
+
+def made_once(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`build` for arguments that come again with every frame: what it returns is never written to.
+
+    What is there before a CUDA graph is recorded is no work in it.
+    """
+
+    @functools.lru_cache(maxsize=_CONSTANTS)
+    @functools.wraps(build)
+    def kept(*arguments, **options) -> Tensor:
+        # Training may meet again what inference made.
+        with torch.inference_mode(False), torch.no_grad():
+            return build(*arguments, **options)
+
+    return kept
 
 
 def full_precision(tensor: Tensor) -> contextlib.AbstractContextManager:
@@ -19,6 +41,7 @@ def full_precision(tensor: Tensor) -> contextlib.AbstractContextManager:
     return torch.autocast(device, enabled=False)
 
 
+@made_once
 def averaging_matrix(count: int, length: int, device: torch.device | None = None) -> Tensor:
     """(count, length): the mean of `length` pixels over each of `count` equal cells."""
     cell = length / count
@@ -28,6 +51,7 @@ def averaging_matrix(count: int, length: int, device: torch.device | None = None
     return overlap.clamp_min(0.0) / cell
 
 
+@made_once
 def spreading_matrix(
     count: int, length: int, device: torch.device | None = None, *, beyond: bool
 ) -> Tensor:

@@ -119,14 +119,14 @@ def prepare_depth(
     depth = torch.where(valid, depth, 0.0).float()
     lower, upper = local_range(depth, valid, size)
     validity = functional.interpolate(valid.float(), size=size, mode='nearest-exact')
-    interpolated = interpolate(depth, valid, size)
-    clean = interpolated
     if denoising and has_cells(tuple(depth.shape[-2:]), size):
         # The output shall agree with what was measured, but not with its noise.
         depth_without_noise = denoised(depth, valid)
-        clean = interpolate(depth_without_noise, valid, size)
+        both = torch.cat([depth, depth_without_noise]), torch.cat([valid, valid])
+        interpolated, clean = interpolate(*both, size).chunk(2)
         cells = cells_of(depth_without_noise, valid, interpolated)
     else:
+        interpolated = clean = interpolate(depth, valid, size)
         cells = cells_of(depth, valid, interpolated)
     return PreparedDepth(
         interpolated, lower, upper, validity, clean, roughness(depth, valid, size), cells

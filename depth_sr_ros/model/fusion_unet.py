@@ -32,7 +32,9 @@ _EPSILON = 1e-5
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """Zero-pad (B, C, h, w) at the right and the bottom."""
     height, width = image.shape[-2:]
-    return functional.pad(image, (0, -width % multiple, 0, -height % multiple))
+    right, bottom = -width % multiple, -height % multiple
+    # Padding by nothing copies.
+    return functional.pad(image, (0, right, 0, bottom)) if right or bottom else image
 
 
 class Windows:
@@ -55,7 +57,9 @@ class Windows:
         Returns:
             float32 (B, C, m, n); (B, C, 1, 1) when one window holds all.
         """
-        cells = functional.avg_pool2d(pad_to_multiple(values, self.step), self.step)
+        cells = values
+        if self.step > 1:
+            cells = functional.avg_pool2d(pad_to_multiple(values, self.step), self.step)
         height, width = cells.shape[-2:]
         side = max(1, self.window // self.step)
         kernel = (min(side, height), min(side, width))
@@ -164,9 +168,9 @@ class NAFBlock(nn.Module):
         hidden = simple_gate(self.depthwise(self.expand(self.norm1(features))))
         attention = self.attention(weights.mean(hidden, self.windows).to(hidden.dtype))
         hidden = self.project(hidden * self.windows.spread(attention, hidden))
-        features = features + hidden * self.beta
+        features = torch.addcmul(features, hidden, self.beta)
         hidden = simple_gate(self.feed_forward_in(self.norm2(features)))
-        return features + self.feed_forward_out(hidden) * self.gamma
+        return torch.addcmul(features, self.feed_forward_out(hidden), self.gamma)
 
 
 class AdaptiveInstanceNorm(nn.Module):

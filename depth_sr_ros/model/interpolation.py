@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from depth_sr_ros.model.averaging import full_precision, made_once
+
 # Steps of relaxation at each level of the hole-filling pyramid, and at its finest one. More gains
 # nothing on rendered scenes.
 _RELAXATIONS, _FINEST_RELAXATIONS = 4, 1
@@ -37,6 +39,8 @@ def valid_mask(depth: Tensor) -> Tensor:
 
 def _pad_to_even(image: Tensor, value: float) -> Tensor:
     height, width = image.shape[-2:]
+    if height % 2 == 0 and width % 2 == 0:
+        return image  # padding by nothing copies
     return functional.pad(image, (0, width % 2, 0, height % 2), value=value)
 
 
@@ -45,12 +49,39 @@ def _double(image: Tensor, height: int, width: int) -> Tensor:
     return doubled[..., :height, :width]
 
 
+# Kernels are made of what the device makes itself: a copy from the host cannot be part of a CUDA
+# graph.
+
+
+@made_once
+def _push_kernel(device: torch.device) -> Tensor:
+    """Binomial, [1, 3, 3, 1] in both directions; (1, 1, 4, 4)."""
+    one_dimensional = 4.0 - 2.0 * (torch.arange(4.0, device=device) - 1.5).abs()
+    return torch.outer(one_dimensional, one_dimensional)[None, None] / 16.0
+
+
+@made_once
+def _neighbour_kernel(device: torch.device) -> Tensor:
+    """Mean of the four neighbours; (1, 1, 3, 3)."""
+    distance = (torch.arange(3.0, device=device) - 1.0).abs()
+    return 0.25 * (distance[:, None] + distance == 1.0).float()[None, None]
+
+
+@made_once
+def _second_difference_kernels(device: torch.device) -> Tensor:
+    """Along rows, along columns and mixed; (3, 1, 3, 3)."""
+    place = torch.arange(3.0, device=device) - 1.0
+    second = 3.0 * place.abs() - 2.0  # 1, -2, 1
+    middle = 1.0 - place.abs()
+    along = torch.outer(middle, second)
+    return torch.stack([along, along.T, 0.25 * torch.outer(place, place)])[:, None]
+
+
 def _neighbour_mean(image: Tensor) -> Tensor:
     """Mean of the four neighbours of each pixel; outside, border pixels are repeated."""
     padded = functional.pad(image, (1, 1, 1, 1), mode='replicate')
-    rows, columns = padded[..., 1:-1], padded[..., 1:-1, :]
-    vertical = rows[..., :-2, :] + rows[..., 2:, :]
-    return 0.25 * (vertical + (columns[..., :-2] + columns[..., 2:]))
+    with full_precision(image):
+        return functional.conv2d(padded, _neighbour_kernel(image.device))
 
 
 def fill_holes(depth: Tensor, valid: Tensor) -> Tensor:
@@ -68,11 +99,9 @@ def fill_holes(depth: Tensor, valid: Tensor) -> Tensor:
         float32 (B, 1, h, w): `depth` itself where valid, elsewhere a smooth blend of what
         surrounds the hole; all zero for an image without any measurement.
     """
-    # Binomial kernel of the push step, [1, 3, 3, 1]: every coarse cell sees 4x4 fine ones, so that
-    # isolated measurements spread smoothly instead of as 2x2 blocks. Made on the device: a copy
-    # from the host cannot be part of a CUDA graph.
-    one_dimensional = 4.0 - 2.0 * (torch.arange(4.0, device=depth.device) - 1.5).abs()
-    kernel = torch.outer(one_dimensional, one_dimensional)[None, None] / 16.0
+    # In the push step every coarse cell sees 4x4 fine ones, so that isolated measurements spread
+    # smoothly instead of as 2x2 blocks.
+    kernel = _push_kernel(depth.device)
     weight = valid.to(torch.float32)
     level_depth = torch.where(valid, depth, torch.zeros_like(depth)).to(torch.float32)
     levels = [(level_depth, weight)]
@@ -108,11 +137,6 @@ def interpolate(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
     if filled.shape[-2:] == tuple(size):
         return filled
     return functional.interpolate(filled, size=size, mode='bilinear', align_corners=False)
-
-
-def _window_extreme(image: Tensor, sign: float) -> Tensor:
-    """Maximum (sign 1) or minimum (sign -1) over each 3x3 window."""
-    return sign * functional.max_pool2d(sign * image, 3, stride=1, padding=1)
 
 
 def _cell_exponent(depth: Tensor, size: tuple[int, int]) -> int:
@@ -151,51 +175,44 @@ def local_range(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Te
         Two float32 (B, 1, H, W) maps in metres: the minimum and the maximum.
     """
     far = torch.finfo(torch.float32).max
-    minimum = torch.where(valid, depth, torch.full_like(depth, far)).to(torch.float32)
-    maximum = torch.where(valid, depth, torch.full_like(depth, -far)).to(torch.float32)
+    # Two channels, so that both are found at once: the largest of -depth and of depth.
+    both = torch.cat([-depth, depth], dim=1).to(torch.float32)
+    extremes = torch.where(valid, both, torch.full_like(both, -far))
     count = valid.to(torch.float32)
 
-    def halve(minimum: Tensor, maximum: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def halve(extremes: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
         return (
-            -functional.max_pool2d(_pad_to_even(-minimum, -far), 2),
-            functional.max_pool2d(_pad_to_even(maximum, -far), 2),
+            functional.max_pool2d(_pad_to_even(extremes, -far), 2),
             4.0 * functional.avg_pool2d(_pad_to_even(count, 0.0), 2),
         )
 
     exponent = _cell_exponent(depth, size)
     for _ in range(exponent):
-        minimum, maximum, count = halve(minimum, maximum, count)
+        extremes, count = halve(extremes, count)
     levels = []
     while True:
         window_count = 9.0 * functional.avg_pool2d(count, 3, stride=1, padding=1)
-        levels.append((_window_extreme(minimum, -1.0), _window_extreme(maximum, 1.0), window_count))
-        if max(minimum.shape[-2:]) <= 3:
+        levels.append((functional.max_pool2d(extremes, 3, stride=1, padding=1), window_count))
+        if max(extremes.shape[-2:]) <= 3:
             break
-        minimum, maximum, count = halve(minimum, maximum, count)
-    lower, upper, _ = levels[-1]
+        extremes, count = halve(extremes, count)
+    found, _ = levels[-1]
     # The coarsest windows may still be empty at one side of the image: the whole image serves.
-    lower = torch.where(lower < far, lower, lower.amin(dim=(-2, -1), keepdim=True))
-    upper = torch.where(upper > -far, upper, upper.amax(dim=(-2, -1), keepdim=True))
-    for minimum, maximum, window_count in reversed(levels[:-1]):
-        height, width = minimum.shape[-2:]
+    found = torch.where(found > -far, found, found.amax(dim=(-2, -1), keepdim=True))
+    for extremes, window_count in reversed(levels[:-1]):
         enough = window_count > _MINIMUM_MEASUREMENTS - 0.5
-        lower = torch.where(enough, minimum, _double(lower, height, width))
-        upper = torch.where(enough, maximum, _double(upper, height, width))
-    return _from_cells(lower, exponent, depth, size), _from_cells(upper, exponent, depth, size)
+        found = torch.where(enough, extremes, _double(found, *extremes.shape[-2:]))
+    lower, upper = _from_cells(found, exponent, depth, size).chunk(2, dim=1)
+    return -lower, upper
 
 
 def _bend(inverse: Tensor) -> Tensor:
     """Largest second difference of (B, 1, h, w), relative to it."""
     padded = functional.pad(inverse, (1, 1, 1, 1), mode='replicate')
-    height, width = inverse.shape[-2:]
-
-    def shifted(row: int, column: int) -> Tensor:
-        return padded[..., 1 + row : 1 + row + height, 1 + column : 1 + column + width]
-
-    horizontal = shifted(0, 1) - 2.0 * inverse + shifted(0, -1)
-    vertical = shifted(1, 0) - 2.0 * inverse + shifted(-1, 0)
-    mixed = 0.25 * (shifted(1, 1) - shifted(1, -1) - shifted(-1, 1) + shifted(-1, -1))
-    bend = torch.maximum(torch.maximum(horizontal.abs(), vertical.abs()), mixed.abs())
+    with full_precision(inverse):
+        differences = functional.conv2d(padded, _second_difference_kernels(inverse.device)).abs()
+    horizontal, vertical, mixed = differences.chunk(3, dim=1)
+    bend = torch.maximum(torch.maximum(horizontal, vertical), mixed)
     bend = bend / inverse.clamp_min(torch.finfo(torch.float32).tiny)
     # Repeated border pixels make a bend of any slope.
     return functional.pad(bend[..., 1:-1, 1:-1], (1, 1, 1, 1), mode='replicate')
@@ -245,15 +262,15 @@ def _surroundings(inverse: Tensor, valid: Tensor, rough: Tensor, exponent: int) 
         exponent: grids up to this many halvings are as fine as RGB allows: the same bends count.
     """
     weight = valid.to(torch.float32)
-    total = inverse * weight
+    sums = torch.cat([inverse * weight, weight], dim=1)
     levels = []
     while True:
         measured = (weight > 0).to(torch.float32)
         levels.append((rough * measured, -functional.max_pool2d(-measured, 3, 1, 1)))
         if min(weight.shape[-2:]) <= _COARSEST_SURROUNDINGS:
             break
-        total = functional.avg_pool2d(_pad_to_even(total, 0.0), 2)
-        weight = functional.avg_pool2d(_pad_to_even(weight, 0.0), 2)
+        sums = functional.avg_pool2d(_pad_to_even(sums, 0.0), 2)
+        total, weight = sums.chunk(2, dim=1)
         mean = total / weight.clamp_min(1e-6)
         rough = _rough(_bend(mean), 2.0 ** max(0, len(levels) - exponent))
     result = torch.ones_like(rough)
