@@ -52,10 +52,10 @@ class Windows:
         """Sum over the windows, up to a constant factor.
 
         Args:
-            values: float32 (B, C, h, w).
+            values: (B, C, h, w); half precision is summed up in float32.
 
         Returns:
-            float32 (B, C, m, n); (B, C, 1, 1) when one window holds all.
+            (B, C, m, n); (B, C, 1, 1) when one window holds all.
         """
         cells = values
         if self.step > 1:
@@ -88,16 +88,19 @@ class StageWeights(NamedTuple):
         inside: (B, 1, h, w), the share of each cell that lies in the image and not in its padding;
             None where there is no padding, so that it is 1 everywhere.
         valid: (B, 1, h, w), the share of each cell that was measured.
-        total: (B, 1, m, n), the sum of `inside` over the windows of the stage.
+        total: (B, 1, m, n), the sum of `inside` over the windows of the stage; None where it is 1
+            everywhere.
     """
 
     inside: Tensor | None
     valid: Tensor
-    total: Tensor
+    total: Tensor | None
 
     @classmethod
     def of(cls, inside: Tensor | None, valid: Tensor, windows: Windows) -> StageWeights:
         """From the maps at the stage's resolution."""
+        if inside is None and not any(side % windows.step for side in valid.shape[-2:]):
+            return cls(None, valid, None)
         counted = torch.ones_like(valid) if inside is None else inside
         return cls(inside, valid, windows.sum(counted).clamp_min(_EPSILON))
 
@@ -112,10 +115,10 @@ class StageWeights(NamedTuple):
 
     def mean(self, values: Tensor, windows: Windows) -> Tensor:
         """Mean of (B, C, h, w) over the windows, of what lies in the image: (B, C, m, n)."""
-        values = values.float()
         if self.inside is not None:
-            values = values * self.inside
-        return windows.sum(values) / self.total
+            values = values * self.inside.to(values.dtype)
+        sums = windows.sum(values)
+        return sums if self.total is None else sums / self.total
 
 
 class LayerNorm2d(nn.Module):
