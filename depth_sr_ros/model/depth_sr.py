@@ -237,8 +237,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         soft = [(softened(interpolated, n), next(channels)) for n in config.softening_sizes]
         if config.denoising:
             offered.append((clean, next(channels)))
-        # 1 for a new network; at 0 the input stays as it is.
-        amount = (1.0 + torch.tanh(next(channels))).clamp_max(1.0) if config.keeping else 1.0
+        amount = self._amount(next(channels), cells) if config.keeping else 1.0
 
         def mixed_in(maps: list[tuple[Tensor, Tensor]], to: Tensor) -> Tensor:
             for image, share in maps:
@@ -274,6 +273,19 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         result = interpolated + drawn(gate)
         result = torch.maximum(result, _NEAREST_SHARE * interpolated)
         return DepthSROutput(result, confidence_logit, interpolated)
+
+    @staticmethod
+    def _amount(kept: Tensor, cells: Cells | None) -> Tensor:
+        """Share of what is drawn: 1 for a new network; at 0 the input stays as it is.
+
+        Depth of low resolution has no outlines that could stay: there it is 1.
+        """
+        amount = (1.0 + torch.tanh(kept)).clamp_max(1.0)
+        if cells is None:
+            return amount
+        # In a batch of crops, those of full resolution have empty cells.
+        coarse = cells.valid.amax(dim=(-2, -1), keepdim=True) > 0
+        return torch.where(coarse, torch.ones_like(amount), amount)
 
     def _residual_range(self, validity: Tensor) -> Tensor:
         """Bound of the residual relative to the depth: wider where little was measured."""

@@ -213,9 +213,10 @@ def test_each_share_mixes_in_its_map(channel, offered):
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_what_is_kept_stays_whatever_else_is_drawn(randomised):
+@pytest.mark.parametrize('factor', [1, 4])
+def test_only_depth_of_full_resolution_is_kept(randomised, factor):
     model = randomised(OFFERING.fusion)
-    rgb, depth = scene(factor=4)
+    rgb, depth = scene(factor=factor)
     area = OFFERING.fusion.stem**2
     with torch.inference_mode():
         drawn = model(rgb, depth)
@@ -223,8 +224,12 @@ def test_what_is_kept_stays_whatever_else_is_drawn(randomised):
         model.fusion.head[0].weight[-area:] = 0.0
         model.fusion.head[0].bias[-area:] = -9.0
         kept = model(rgb, depth)
+        model.fusion.head[0].bias[-area:] = 9.0
+        free = model(rgb, depth)
     assert (drawn.depth - drawn.interpolated).abs().max() > 0.01
-    torch.testing.assert_close(kept.depth, kept.interpolated, rtol=1e-6, atol=1e-6)
+    assert (free.depth - free.interpolated).abs().max() > 0.01
+    expected = kept.interpolated if factor == 1 else free.depth
+    torch.testing.assert_close(kept.depth, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_means_are_those_of_the_measurements_without_their_noise():
