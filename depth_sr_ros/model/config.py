@@ -44,8 +44,8 @@ class FusionUNetConfig:
             seed.
         denoising: whether the network is offered the input without its noise
             (`depth_sr_ros.model.denoising`); False in the seed.
-        keeping: whether one more channel scales down all that is drawn into depth of full resolution,
-            so that outlines which are right already stay; False in the seed.
+        keeping: whether one more channel scales down all that is drawn into depth of full
+            resolution, so that outlines which are right already stay; False in the seed.
     """
 
     stem: int = 2
