@@ -15,6 +15,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from depth_sr_ros.model.averaging import borrowed_constants
+
 LOG = logging.getLogger('depth_sr_ros.inference')
 MAXIMUM_GRAPHS = 4
 # How many keys are remembered that have no recording (yet).
@@ -77,6 +79,8 @@ class _Entry:
         self.calls = 0
         self.inputs: tuple[Tensor | None, ...] = ()
         self.recording: Recording | None = None
+        # What the recording reads beside its inputs.
+        self.constants: list[Tensor] = []
         self.plain = False
 
 
@@ -164,7 +168,8 @@ class GraphCache:
         expected = tuple(t.clone() for t in self._function(variant, *arguments))
         self._make_room()
         try:
-            entry.recording = self._recorder(lambda: self._function(variant, *arguments))
+            with borrowed_constants() as entry.constants:
+                entry.recording = self._recorder(lambda: self._function(variant, *arguments))
             entry.recording.replay()
             problem = _difference(expected, entry.recording.outputs)
         except RuntimeError as error:
@@ -178,7 +183,7 @@ class GraphCache:
             return entry.recording.outputs  # type: ignore[union-attr]
         if entry.recording is not None:
             entry.recording.reset()
-        entry.recording, entry.plain = None, True
+        entry.recording, entry.constants, entry.plain = None, [], True
         LOG.warning('no CUDA graph for %s, which runs slower without: %s', variant, problem)
         return expected
 
@@ -187,7 +192,7 @@ class GraphCache:
         for oldest in held[: max(0, len(held) - self._maximum + 1)]:
             assert oldest.recording is not None
             oldest.recording.reset()
-            oldest.recording, oldest.inputs = None, ()
+            oldest.recording, oldest.inputs, oldest.constants = None, (), []
             # It has to come twice again: sizes that take turns are not recorded at each.
             oldest.calls = 0
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Means over squares of a map."""
 
+from __future__ import annotations
+
 import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -11,10 +14,24 @@ from torch.nn import functional
 
 # Variance of a normalised guide within a square below which it says nothing of the shapes there.
 _FLAT_GUIDE = 1e-4
-
-
 # More than a frame needs, and few of them are as large as a megabyte.
 _CONSTANTS = 64
+_BORROWED: contextvars.ContextVar[list[Tensor] | None] = contextvars.ContextVar('_BORROWED')
+
+
+@contextlib.contextmanager
+def borrowed_constants() -> Iterator[list[Tensor]]:
+    """Collect what `made_once` hands out meanwhile.
+
+    A recorded CUDA graph reads it at every replay, also when it is not kept here any more: whoever
+    has the graph has to hold it.
+    """
+    borrowed: list[Tensor] = []
+    token = _BORROWED.set(borrowed)
+    try:
+        yield borrowed
+    finally:
+        _BORROWED.reset(token)
 
 
 def made_once(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -24,13 +41,22 @@ def made_once(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """
 
     @functools.lru_cache(maxsize=_CONSTANTS)
-    @functools.wraps(build)
     def kept(*arguments, **options) -> Tensor:
         # Training may meet again what inference made.
         with torch.inference_mode(False), torch.no_grad():
             return build(*arguments, **options)
 
-    return kept
+    @functools.wraps(build)
+    def given(*arguments, **options) -> Tensor:
+        if torch.compiler.is_compiling():
+            return build(*arguments, **options)
+        constant = kept(*arguments, **options)
+        borrowed = _BORROWED.get(None)
+        if borrowed is not None:
+            borrowed.append(constant)
+        return constant
+
+    return given
 
 
 def full_precision(tensor: Tensor) -> contextlib.AbstractContextManager:

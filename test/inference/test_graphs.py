@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """When something is recorded, what a recording reads and when it goes; with stand-ins for CUDA."""
 
+import gc
 import logging
+import weakref
 
 import pytest
 import torch
 
-from depth_sr_ros.inference.graphs import GraphCache, is_out_of_memory
+from depth_sr_ros.inference.graphs import GraphCache, Recording, is_out_of_memory
+from depth_sr_ros.model.averaging import made_once
 
 
 def doubled(variant, first, second=None):
@@ -52,6 +55,26 @@ def test_buffer_that_was_recorded_is_not_copied_to_itself(recorder):
     other = torch.full((3,), 7.0)
     assert cache(2, other)[0].tolist() == [14] * 3
     assert buffer.tolist() == [7] * 3  # the recording's input now holds it
+
+
+def test_constants_live_as_long_as_the_recording_that_reads_them():
+    ramp = made_once(lambda length: torch.arange(float(length)))
+
+    def record(function):
+        # As a CUDA graph, it knows addresses and holds no tensor.
+        return Recording(tuple(t.clone() for t in function()), lambda: None, lambda: None)
+
+    cache = GraphCache(lambda variant, first: (first * ramp(variant),), record)
+    cache.prepare(3, torch.ones(3))
+    constant = weakref.ref(ramp(3))
+    assert ramp(3) is constant()
+    for length in range(10, 100):
+        ramp(length)
+    gc.collect()
+    assert constant() is not None
+    cache.clear()
+    gc.collect()
+    assert constant() is None
 
 
 def test_the_least_recently_used_goes(recorder):
