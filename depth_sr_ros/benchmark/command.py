@@ -315,9 +315,7 @@ class Benchmark:
 
         height, width = frame.rgb.shape[:2]
         rows, columns = frame.depth.shape
-        work = count_work(
-            lambda: subject.trace(variant.precision, (width, height), (columns, rows))
-        )
+        work = count_work(subject.trace(variant.precision, (width, height), (columns, rows)))
         # Two float32 maps come back from ours, depth and confidence, and one from others.
         transferred = frame.rgb.nbytes + frame.depth.nbytes
         transferred += (8 if subject.ours else 4) * width * height

@@ -126,11 +126,13 @@ _FLOPS: dict[str, Callable[..., int]] = {
 }
 
 
-def count_work(run: Callable[[], None]) -> Work:
-    """Count what `run()` does; on the device 'meta' nothing is computed for it."""
+def count_work(run: Callable[[], Any]) -> Work:
+    """Count what `run()` does in every frame; on the device 'meta' nothing is computed for it."""
     # In inference mode operators come whole: a convolution and not what it is made of.
-    with torch.inference_mode(), _Counter() as counter:
-        run()
+    with torch.inference_mode():
+        run()  # constants are made in the first frame
+        with _Counter() as counter:
+            run()
     return Work(counter.operations, counter.all_bytes, counter.launches)
 
 

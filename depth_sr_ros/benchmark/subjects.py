@@ -124,7 +124,7 @@ class Subject:
         text: what it is, with its weights.
         ours: whether it is a configuration of this package.
         build: (variant, device) -> Contestant; ValueError where that variant is not to be had.
-        trace: (precision, (W, H), (w, h)) runs it on the device 'meta', for the roofline.
+        trace: (precision, (W, H), (w, h)) -> what runs it on the device 'meta', for the roofline.
         input_size: (W, H) -> what the backbone sees, as text.
         parameters: number of them.
     """
@@ -133,7 +133,7 @@ class Subject:
     text: str
     ours: bool
     build: Callable[[Variant, torch.device], Contestant]
-    trace: Callable[[str, tuple[int, int], tuple[int, int]], None]
+    trace: Callable[[str, tuple[int, int], tuple[int, int]], Callable[[], Any]]
     input_size: Callable[[tuple[int, int]], str]
     parameters: int
 
@@ -260,19 +260,18 @@ def _trace_ours(
     precision: str,
     size: tuple[int, int],
     depth_size: tuple[int, int],
-) -> None:
+) -> Callable[[], Any]:
     fusion = copy.deepcopy(model)
     fusion.relative_depth = None
     fusion.to('meta').eval()
     fusion.fusion = _on_meta(model.fusion, precision)
     image = torch.empty(1, 3, size[1], size[0], device='meta')
     depth = torch.empty(1, 1, depth_size[1], depth_size[0], device='meta')
-    relative = None
-    if guide is not None:
-        traced = copy.deepcopy(guide).to('meta').eval()
-        traced.network = _on_meta(guide.network, precision)
-        relative = traced(image)
-    fusion(image, depth, relative)
+    if guide is None:
+        return lambda: fusion(image, depth)
+    traced = copy.deepcopy(guide).to('meta').eval()
+    traced.network = _on_meta(guide.network, precision)
+    return lambda: fusion(image, depth, traced(image))
 
 
 # Others
@@ -368,10 +367,12 @@ def _comparator(
             {'precision': variant.precision, 'execution': variant.execution},
         )
 
-    def trace(precision: str, size: tuple[int, int], depth_size: tuple[int, int]) -> None:
+    def trace(
+        precision: str, size: tuple[int, int], depth_size: tuple[int, int]
+    ) -> Callable[[], Any]:
         image = torch.empty(1, 3, size[1], size[0], device='meta')
         depth = torch.empty(1, 1, depth_size[1], depth_size[0], device='meta')
-        compute(_on_meta(network, precision), image, depth)
+        return functools.partial(compute, _on_meta(network, precision), image, depth)
 
     return Subject(
         name=name,

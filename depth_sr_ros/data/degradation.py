@@ -296,7 +296,7 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
     if kind < 0.56:
         if rng.random() < 0.8:
             cell = int(rng.choice([1, 2, 3], p=[0.4, 0.5, 0.1]))
-            # Outlines that are right to the pixel must stay, and nothing but a look tells them.
+            # Outlines that are right to the pixel must stay.
             exact = 0.5 if cell == 1 else 0.2
             # Mostly a cell's first pixel; where it is another, only RGB can tell.
             phase = (0, 0) if rng.random() < 0.75 else tuple(rng.integers(0, cell, 2).tolist())

@@ -40,8 +40,9 @@ def made_once(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
     What is there before a CUDA graph is recorded is no work in it.
     """
 
+    # Every stream has its own: others would not wait until it is made, nor until it was read.
     @functools.lru_cache(maxsize=_CONSTANTS)
-    def kept(*arguments, **options) -> Tensor:
+    def kept(_stream, *arguments, **options) -> Tensor:
         # Training may meet again what inference made.
         with torch.inference_mode(False), torch.no_grad():
             return build(*arguments, **options)
@@ -50,7 +51,8 @@ def made_once(build: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def given(*arguments, **options) -> Tensor:
         if torch.compiler.is_compiling():
             return build(*arguments, **options)
-        constant = kept(*arguments, **options)
+        stream = torch.cuda.current_stream() if torch.cuda.is_initialized() else None
+        constant = kept(stream, *arguments, **options)
         borrowed = _BORROWED.get(None)
         if borrowed is not None:
             borrowed.append(constant)

@@ -57,6 +57,8 @@ class Cells(NamedTuple):
         spread_columns: float32 (B, 1, W, w), the same for the columns.
         averaged: float32 (B, 1, 1, 1): from 0 where cells are single points to 1 where they are
             means; see `averaged`.
+        present: bool (B, 1, 1, 1): false for an image of a batch that has no cells, being of full
+            resolution; None where all have.
     """
 
     residual: Tensor
@@ -66,6 +68,7 @@ class Cells(NamedTuple):
     spread_rows: Tensor | None
     spread_columns: Tensor | None
     averaged: Tensor
+    present: Tensor | None = None
 
     def mean(self, image: Tensor) -> Tensor:
         """Mean of (B, 1, H, W) over each cell: (B, 1, h, w)."""

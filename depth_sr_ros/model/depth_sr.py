@@ -237,7 +237,8 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         soft = [(softened(interpolated, n), next(channels)) for n in config.softening_sizes]
         if config.denoising:
             offered.append((clean, next(channels)))
-        amount = self._amount(next(channels), cells) if config.keeping else 1.0
+        if config.keeping:
+            rough = self._kept(rough, next(channels), cells)
 
         def mixed_in(maps: list[tuple[Tensor, Tensor]], to: Tensor) -> Tensor:
             for image, share in maps:
@@ -247,11 +248,11 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         gate = gate.clamp(-_LARGEST_GATE, _LARGEST_GATE)
         bound = 0.5 * span + interpolated * self._residual_range(validity)
         offset = mixed_in(offered, bound * torch.tanh(residual))
-        softening = amount * rough * mixed_in(soft, torch.zeros_like(interpolated))
+        softening = rough * mixed_in(soft, torch.zeros_like(interpolated))
         if soft:
             position = position_of(interpolated + softening)
-        reach = amount * rough * span
-        fixed = softening + amount * rough * offset
+        reach = rough * span
+        fixed = softening + rough * offset
 
         def drawn(gate: Tensor) -> Tensor:
             # reach (sigmoid(logit(position) + gate) - position), exactly zero for a gate of zero.
@@ -275,17 +276,25 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         return DepthSROutput(result, confidence_logit, interpolated)
 
     @staticmethod
-    def _amount(kept: Tensor, cells: Cells | None) -> Tensor:
-        """Share of what is drawn: 1 for a new network; at 0 the input stays as it is.
+    def _kept(rough: Tensor, kept: Tensor, cells: Cells | None) -> Tensor:
+        """Roughness times the share of the drawing that shall be: 1 for a new network.
 
-        Depth of low resolution has no outlines that could stay: there it is 1.
+        Depth of low resolution has no outlines that could stay, and is drawn as it is.
+
+        Args:
+            rough: float32 (B, 1, H, W), 0 to 1; where it is 0 the input stays as it is.
+            kept: float32 (B, 1, H, W), of the network; far below 0 the input stays as it is.
+            cells: None at full resolution.
+
+        Returns:
+            float32 (B, 1, H, W), 0 to 1.
         """
-        amount = (1.0 + torch.tanh(kept)).clamp_max(1.0)
-        if cells is None:
-            return amount
-        # In a batch of crops, those of full resolution have empty cells.
-        coarse = cells.valid.amax(dim=(-2, -1), keepdim=True) > 0
-        return torch.where(coarse, torch.ones_like(amount), amount)
+        if cells is not None and cells.present is None:
+            return rough
+        share = (1.0 + torch.tanh(kept)).clamp_max(1.0)
+        if cells is not None:
+            share = torch.where(cells.present, 1.0, share)
+        return rough * share
 
     def _residual_range(self, validity: Tensor) -> Tensor:
         """Bound of the residual relative to the depth: wider where little was measured."""

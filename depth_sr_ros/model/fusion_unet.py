@@ -52,10 +52,10 @@ class Windows:
         """Sum over the windows, up to a constant factor.
 
         Args:
-            values: (B, C, h, w); half precision is summed up in float32.
+            values: (B, C, h, w).
 
         Returns:
-            (B, C, m, n); (B, C, 1, 1) when one window holds all.
+            (B, C, m, n) of the same type; (B, C, 1, 1) when one window holds all.
         """
         cells = values
         if self.step > 1:

@@ -150,6 +150,7 @@ def _padded_cells(
         'cell_spread_rows': torch.zeros(1, high[0], most[0]),
         'cell_spread_columns': torch.zeros(1, high[1], most[1]),
         'cell_averaged': torch.zeros(1, 1, 1),
+        'cell_present': torch.full((1, 1, 1), cells is not None),
     }
     if cells is not None:
         height, width = low

@@ -36,17 +36,25 @@ def test_views_cost_nothing_and_expanded_tensors_what_they_hold():
 def test_operations_are_those_of_torchs_own_counter(name):
     trace = subjects()[name]().trace
     size, depth_size = (128, 96), (32, 24)
-    work = count_work(lambda: trace('float32', size, depth_size))
+    run = trace('float32', size, depth_size)
+    work = count_work(run)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        trace('float32', size, depth_size)
+        run()
     assert work.flops == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+def test_what_is_made_once_and_the_weights_way_to_the_device_are_no_work():
+    trace = subjects()['embedded']().trace
+    first, second = (count_work(trace('float32', (160, 120), (40, 30))) for _ in range(2))
+    assert first == second
+    # Some twenty operators a block, of which there are 26, and as many again around the network.
+    assert 1000 < first.launches < 2200
 
 
 def test_half_precision_moves_half_the_bytes():
     trace = subjects()['base']().trace
     full, half = (
-        count_work(lambda p=precision: trace(p, (320, 240), (80, 60)))
-        for precision in ('float32', 'float16')
+        count_work(trace(precision, (320, 240), (80, 60))) for precision in ('float32', 'float16')
     )
     assert half.flops == full.flops
     assert half.bytes == pytest.approx(full.bytes / 2, rel=0.02)

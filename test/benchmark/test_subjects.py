@@ -37,11 +37,18 @@ def test_frames_are_what_they_say():
 def test_answers_at_the_size_of_rgb(known, name):
     (frame, *_) = benchmark_frames((64, 64))
     contestant = known[name]().build(REFERENCE, CPU)
-    marks = []
-    contestant.set_mark(marks.append)
+    marks, in_tf32 = [], []
+
+    def mark(stage):
+        marks.append(stage)
+        in_tf32.append(torch.backends.cudnn.allow_tf32)
+
+    contestant.set_mark(mark)
     output = contestant(frame.rgb, frame.depth)
     assert output.shape == (64, 64)
     assert np.isfinite(output).all()
+    # The reference is full float32, others' too.
+    assert not any(in_tf32)
     assert marks[0] == 'start'
     assert marks[-1] == 'download'
     contestant.close()

@@ -16,6 +16,15 @@ def test_averaging_is_that_of_area_downsampling(count, length):
     assert np.allclose(averaging_matrix(count, length).numpy() @ image, expected, atol=1e-6)
 
 
+def test_training_may_use_what_inference_made():
+    with torch.inference_mode():
+        made = averaging_matrix(3, 17)
+    assert averaging_matrix(3, 17) is made
+    image = torch.ones(17, 2, requires_grad=True)
+    (averaging_matrix(3, 17) @ image).sum().backward()
+    torch.testing.assert_close(image.grad.sum(), torch.tensor(6.0))
+
+
 @pytest.mark.parametrize(('shape', 'size'), [((96, 128), 12), ((75, 113), 20), ((20, 30), 48)])
 def test_smoothing_takes_the_noise_and_leaves_planes(shape, size):
     columns, rows = np.meshgrid(np.arange(shape[1]), np.arange(shape[0]))

@@ -7,6 +7,8 @@ import torch
 
 from depth_sr_ros.data.frame import RGBDFrame
 from depth_sr_ros.data.rgbd_folder import RGBDFolder
+from depth_sr_ros.model.config import CONFIGURATIONS
+from depth_sr_ros.model.depth_sr import DepthNormalisation
 from depth_sr_ros.training.config import GuideMixture, SourceConfig, TrainingConfig
 from depth_sr_ros.training.samples import (
     FusionSamples,
@@ -16,6 +18,8 @@ from depth_sr_ros.training.samples import (
     build_frames,
     collate,
     make_sample,
+    prepared_depth,
+    to_image_tensor,
 )
 
 CONFIG = TrainingConfig(steps=1, crop=64, crops_per_frame=2, validation_crop=(96, 96))
@@ -41,6 +45,29 @@ def test_batches_have_the_shapes_the_model_takes(frames_folder):
     assert (batch['lower'] <= batch['upper']).all()
     assert (batch['interpolated'] > 0).all()
     assert batch['median'].shape == (4, 1, 1, 1)
+
+
+def test_crops_of_every_size_give_in_a_batch_what_they_give_alone(randomised):
+    model = randomised(
+        dataclasses.replace(CONFIGURATIONS['embedded'].fusion, widths=(8, 8, 12, 16))
+    )
+    generator = np.random.default_rng(0)
+    rgb = generator.integers(0, 256, (96, 96, 3), np.uint8)
+    truth = generator.uniform(1, 3, (96, 96)).astype(np.float32)
+    samples = [make_sample(rgb, truth, truth[::n, ::n], None) for n in (1, 4)]
+
+    def depth(samples):
+        batch = collate([samples])
+        normalisation = DepthNormalisation(batch['median'], batch['scale'])
+        return model.fuse(batch['rgb'], prepared_depth(batch), None, normalisation).depth
+
+    with torch.inference_mode():
+        together = depth(samples)
+        for sample, came, n in zip(samples, together, (1, 4), strict=True):
+            torch.testing.assert_close(depth([sample])[0], came, rtol=1e-4, atol=1e-4)
+            image = to_image_tensor(rgb)[None]
+            alone = model(image, torch.from_numpy(truth[::n, ::n].copy())[None, None]).depth
+            torch.testing.assert_close(alone[0], came, rtol=1e-4, atol=1e-4)
 
 
 def test_every_epoch_sees_every_frame_once(frames_folder):
