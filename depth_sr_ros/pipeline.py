@@ -22,6 +22,7 @@ from depth_sr_ros.inference.onnx_file_engine import OnnxFileEngine
 from depth_sr_ros.inference.torch_engine import TorchEngine
 from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR
 from depth_sr_ros.model.relative_depth import RelativeDepth
+from depth_sr_ros.repetition import without_repetition
 from depth_sr_ros.stream import DepthSRStream
 
 SMALLEST_RGB = 64
@@ -373,6 +374,8 @@ class DepthSRPipeline:
             )
         if out is None:
             out = np.empty((height, width), np.float32)
+        if self.fixed_sizes is None:
+            depth = without_repetition(depth)
         confidence = self._engine.run(rgb, depth, out, relative)
         return DepthSRResult(out, confidence)
 

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth maps that were enlarged by repeating their pixels, at the size at which they were measured.
+
+Drivers and bringups bring depth to the size of the RGB image by nearest-neighbour resizing, and some
+cameras measure one pixel of each cell. The outlines of such maps end where cells end: as depth of
+full resolution they look right, and are a pixel or more beside the object.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A map of fewer cells than this to a side is none that a camera measured.
+_FEWEST_CELLS = 16
+# Repeated at most and at least so often.
+_LARGEST_RATIO, _SMALLEST_RATIO = 32.0, 1.1
+# Of the borders between cells, how many must be seen.
+_SEEN_BORDERS = 0.7
+# Neighbours that differ by more than this share of the nearer one lie on two surfaces.
+_JUMP = 0.05
+_NOISY_FACTORS = (4, 3, 2)
+# Where noise was added to repeated pixels, at most this share of the jumps that there would be by
+# chance are inside of cells (in the simulated Kinect's frames of Choi et al. 0.13 to 0.24, in those
+# of cameras 0.8 to 1.2), and so many standard deviations fewer.
+_LARGEST_INSIDE, _LEAST_DEVIATIONS = 0.3, 4.5
+# Rows (or columns) that tell where columns (or rows) change; to see that there is nothing, few will
+# do.
+_LINES, _FEW_LINES = 120, 8
+_BY_CORNER = 0  # first of the conventions
+
+
+def without_repetition(depth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Undo what nearest-neighbour enlargement did to a depth map.
+
+    Found are repeated pixels that are equal, at any ratio of 1.1 to 32, and, where noise was added
+    afterwards, cells of 2x2, 3x3 or 4x4 pixels.
+
+    Args:
+        depth: (h, w), metres; 0, NaN and infinities are no measurement.
+
+    Returns:
+        One measurement of each cell, as in `depth` (where noise makes them differ, the lower
+        median); `depth` itself where nothing is repeated.
+    """
+    rows, columns = (_exact_cells(depth, axis) for axis in (0, 1))
+    if rows is not None and columns is not None:
+        return depth[np.ix_(rows, columns)]
+    jumps = [_jumps(depth, axis) for axis in (0, 1)]
+    for factor in _NOISY_FACTORS:
+        if _in_cells(jumps, factor):
+            return _lower_medians(depth, factor)
+    return depth
+
+
+def _measured(depth: NDArray) -> NDArray:
+    """0 where nothing is measured."""
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+
+def _neighbours(depth: NDArray, axis: int, lines: int) -> tuple[NDArray, NDArray]:
+    """Along `axis`, in about so many of the lines: (n - 1, lines) each."""
+    along = depth if axis == 0 else depth.T
+    # An odd step: an even one would see the same line of each cell.
+    values = _measured(along[:, :: along.shape[1] // lines | 1])
+    return values[:-1], values[1:]
+
+
+def _exact_cells(depth: NDArray, axis: int) -> NDArray[np.intp] | None:
+    """A row (axis 0) or column of each cell; None where none is repeated."""
+    length = depth.shape[axis]
+    # All of them in the end, so that nothing is lost.
+    for lines in (_FEW_LINES, _LINES, depth.shape[1 - axis]):
+        before, behind = _neighbours(depth, axis, lines)
+        changes = (before != behind).any(axis=1)
+        borders = int(changes.sum())
+        if not _FEWEST_CELLS * _SEEN_BORDERS <= borders + 1 <= length / _SMALLEST_RATIO:
+            return None
+    counts, possible = _possible_borders(length)
+    fewest, most = np.searchsorted(counts, [borders + 1, (borders + 1) / _SEEN_BORDERS])
+    for count, allowed in zip(counts[fewest:most], possible[fewest:most], strict=True):
+        for convention, among in enumerate(allowed):
+            if not (changes > among).any():
+                place = np.arange(count)
+                if convention == _BY_CORNER:
+                    return -(-place * length // count)
+                return (2 * place + 1) * length // (2 * count)
+    return None
+
+
+@functools.lru_cache(maxsize=4)
+def _possible_borders(length: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Numbers of cells, fewest first, and between which neighbours these may end.
+
+    Returns:
+        (candidates,), and (candidates, conventions, length - 1): the upper left corner of a pixel
+        says in which cell it is (OpenCV's INTER_NEAREST), or its centre, which may lie on a border
+        and then be in either (INTER_NEAREST_EXACT, Pillow, torch's 'nearest-exact').
+    """
+    fewest = max(_FEWEST_CELLS, math.ceil(length / _LARGEST_RATIO))
+    counts = np.arange(fewest, int(length / _SMALLEST_RATIO) + 1)
+    place, cells = np.arange(length), counts[:, None]
+    corner = place * cells // length
+    centre = (2 * place + 1) * cells // (2 * length)
+    before_tie = -((-2 * place - 1) * cells // (2 * length)) - 1
+    ends = [np.diff(cell, axis=1) > 0 for cell in (corner, centre, before_tie)]
+    return counts, np.stack([ends[0], ends[1] | ends[2]], axis=1)
+
+
+def _jumps(depth: NDArray, axis: int) -> NDArray[np.intp]:
+    """How often depth jumps, or ends, between neighbours along `axis`: (n - 1,)."""
+    before, behind = _neighbours(depth, axis, _LINES)
+    return (np.abs(before - behind) > _JUMP * np.minimum(before, behind)).sum(axis=1)
+
+
+def _in_cells(jumps: list[NDArray], factor: int) -> bool:
+    """Whether jumps along rows and along columns avoid the insides of cells of `factor` pixels."""
+    chance = 1.0 - 1.0 / factor
+    deviations = 0.0
+    for counts in jumps:
+        total = counts.sum()
+        if (len(counts) + 1) % factor or total == 0:
+            return False
+        inside = 1.0 - counts[factor - 1 :: factor].sum() / total
+        if inside > _LARGEST_INSIDE * chance:
+            return False
+        # Independent ones: one straight outline is many jumps in one place.
+        places = total**2 / np.square(counts).sum()
+        deviations += places * (chance - inside) ** 2 / (chance * (1.0 - chance))
+    return deviations >= _LEAST_DEVIATIONS**2
+
+
+def _lower_medians(depth: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Of the measurements in each cell; 0 where there are none."""
+    height, width = (length // factor for length in depth.shape)
+    cells = _measured(depth).reshape(height, factor, width, factor).transpose(0, 2, 1, 3)
+    cells = np.sort(cells.reshape(height, width, factor**2), axis=2)
+    missing = (cells == 0).sum(axis=2, keepdims=True)
+    place = missing + (factor**2 - missing - 1).clip(0) // 2
+    return np.take_along_axis(cells, place.clip(max=factor**2 - 1), axis=2)[..., 0]
