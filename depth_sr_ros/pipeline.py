@@ -215,6 +215,7 @@ class DepthSRPipeline:
     def __init__(self, engine: Engine, description: dict[str, Any]):
         self._engine = engine
         self._description = description
+        self._told: set[tuple[int, ...]] = set()
 
     @property
     def description(self) -> dict[str, Any]:
@@ -344,7 +345,8 @@ class DepthSRPipeline:
             rgb: uint8 (H, W, 3) RGB, 64x64 to 4096x4096.
             depth: float32 (h, w), metres along the optical axis; 8x8 up to (H, W); 0, negative,
                 NaN and infinite pixels are no measurement. Pixel centres map as
-                (u + .5) W / w - .5.
+                (u + .5) W / w - .5. A map that was enlarged by repeating pixels counts as the
+                smaller one (`depth_sr_ros.repetition`).
             out: float32 (H, W) to write the depth to; None allocates one.
             relative: float32 (g, k) relative inverse depth over the same view, of any size and
                 scale, to use in the place of the guide's.
@@ -374,10 +376,29 @@ class DepthSRPipeline:
             )
         if out is None:
             out = np.empty((height, width), np.float32)
-        if self.fixed_sizes is None:
-            depth = without_repetition(depth)
-        confidence = self._engine.run(rgb, depth, out, relative)
+        confidence = self._engine.run(rgb, self._as_measured(depth), out, relative)
         return DepthSRResult(out, confidence)
+
+    def _as_measured(self, depth: np.ndarray) -> np.ndarray:
+        """What is left of a map that was enlarged by repeating its pixels."""
+        size = depth.shape[::-1]
+        if self.fixed_sizes is not None and size == self.fixed_sizes[1]:
+            return depth
+        measured = without_repetition(depth)
+        measured_size = measured.shape[::-1]
+        if measured_size == size or min(measured_size) < SMALLEST_DEPTH:
+            return depth
+        if self.fixed_sizes is not None and measured_size != self.fixed_sizes[1]:
+            return depth
+        if size not in self._told:
+            self._told.add(size)
+            LOG.warning(
+                'depth of %dx%d repeats the pixels of one of %dx%d, and is taken at that size; '
+                'publish that one where you can: it is smaller',
+                *size,
+                *measured_size,
+            )
+        return measured
 
     def relative_depth(self, rgb: np.ndarray) -> np.ndarray | None:
         """What the guide makes of `rgb`: float32 (g, k), nearer is larger; None without one."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depth maps that were enlarged by repeating their pixels, at the size at which they were measured.
 
-Drivers and bringups bring depth to the size of the RGB image by nearest-neighbour resizing, and some
-cameras measure one pixel of each cell. The outlines of such maps end where cells end: as depth of
-full resolution they look right, and are a pixel or more beside the object.
+Drivers and bringups bring depth to the size of the RGB image by nearest-neighbour resizing, and
+some cameras measure one pixel of each cell. The outlines of such maps end where cells end: as depth
+of full resolution they look right, and are a pixel or more beside the object.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LARGEST_INSIDE, _LEAST_DEVIATIONS = 0.3, 4.5
 # Rows (or columns) that tell where columns (or rows) change; to see that there is nothing, few will
 # do.
 _LINES, _FEW_LINES = 120, 8
-_BY_CORNER = 0  # first of the conventions
+_BY_CORNER, _BY_CENTRE = 0, 1  # see `_cells`
 
 
 def without_repetition(depth: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -72,8 +72,7 @@ def _neighbours(depth: NDArray, axis: int, lines: int) -> tuple[NDArray, NDArray
 def _exact_cells(depth: NDArray, axis: int) -> NDArray[np.intp] | None:
     """A row (axis 0) or column of each cell; None where none is repeated."""
     length = depth.shape[axis]
-    # All of them in the end, so that nothing is lost.
-    for lines in (_FEW_LINES, _LINES, depth.shape[1 - axis]):
+    for lines in (_FEW_LINES, _LINES):
         before, behind = _neighbours(depth, axis, lines)
         changes = (before != behind).any(axis=1)
         borders = int(changes.sum())
@@ -81,14 +80,34 @@ def _exact_cells(depth: NDArray, axis: int) -> NDArray[np.intp] | None:
             return None
     counts, possible = _possible_borders(length)
     fewest, most = np.searchsorted(counts, [borders + 1, (borders + 1) / _SEEN_BORDERS])
+    values = _measured(depth if axis == 0 else depth.T)
     for count, allowed in zip(counts[fewest:most], possible[fewest:most], strict=True):
-        for convention, among in enumerate(allowed):
-            if not (changes > among).any():
-                place = np.arange(count)
-                if convention == _BY_CORNER:
-                    return -(-place * length // count)
-                return (2 * place + 1) * length // (2 * count)
+        for convention in np.flatnonzero(~(changes > allowed).any(axis=1)):
+            place = np.arange(count)
+            # Never a pixel that may be of either cell, if the cell has another.
+            samples = (2 * place + 1) * length // (2 * count)
+            if convention == _BY_CORNER:
+                samples = -((-place - 1) * length // count) - 1
+            # In all lines, so that nothing is lost.
+            same = [
+                values == values[samples[cells]] for cells in _cells(length, count, int(convention))
+            ]
+            if (same[0] | same[1]).all():
+                return samples
     return None
+
+
+def _cells(
+    length: int, count: int | NDArray[np.intp], convention: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """In which of `count` cells each of `length` pixels lies.
+
+    Its upper left corner decides (convention 0, OpenCV's INTER_NEAREST) or its centre (1:
+    INTER_NEAREST_EXACT, Pillow, torch's 'nearest-exact'). Where that is on a border, both cells are
+    possible, as rounding will have it.
+    """
+    position = (2 * np.arange(length) + convention) * count
+    return position // (2 * length), (-(-position // (2 * length)) - 1).clip(0)
 
 
 @functools.lru_cache(maxsize=4)
@@ -96,18 +115,15 @@ def _possible_borders(length: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]
     """Numbers of cells, fewest first, and between which neighbours these may end.
 
     Returns:
-        (candidates,), and (candidates, conventions, length - 1): the upper left corner of a pixel
-        says in which cell it is (OpenCV's INTER_NEAREST), or its centre, which may lie on a border
-        and then be in either (INTER_NEAREST_EXACT, Pillow, torch's 'nearest-exact').
+        (candidates,), and (candidates, conventions, length - 1).
     """
     fewest = max(_FEWEST_CELLS, math.ceil(length / _LARGEST_RATIO))
     counts = np.arange(fewest, int(length / _SMALLEST_RATIO) + 1)
-    place, cells = np.arange(length), counts[:, None]
-    corner = place * cells // length
-    centre = (2 * place + 1) * cells // (2 * length)
-    before_tie = -((-2 * place - 1) * cells // (2 * length)) - 1
-    ends = [np.diff(cell, axis=1) > 0 for cell in (corner, centre, before_tie)]
-    return counts, np.stack([ends[0], ends[1] | ends[2]], axis=1)
+    borders = []
+    for convention in (_BY_CORNER, _BY_CENTRE):
+        ends = [np.diff(cells) > 0 for cells in _cells(length, counts[:, None], convention)]
+        borders.append(ends[0] | ends[1])
+    return counts, np.stack(borders, axis=1)
 
 
 def _jumps(depth: NDArray, axis: int) -> NDArray[np.intp]:

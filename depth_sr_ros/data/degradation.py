@@ -42,7 +42,7 @@ from depth_sr_ros.data.depth_sensors import (
     StereoCamera,
     TimeOfFlight,
 )
-from depth_sr_ros.data.downsampling import Downsample, valid_depth
+from depth_sr_ros.data.downsampling import Downsample, Enlarge, valid_depth
 
 FRAME_SIZE = (480, 640)
 
@@ -119,6 +119,7 @@ _GRAMMAR: dict[str, tuple[str, str | None, Callable[[str], Degradation]]] = {
     'scale': ('factor 1 to 64, area mean', None, _one(Downsample)),
     'bicubic': ('factor 1 to 64', None, _one(lambda s: Downsample(s, 'bicubic'))),
     'nearest': ('factor 1 to 64', None, _one(lambda s: Downsample(s, 'nearest'))),
+    'enlarged': ("share of RGB's size 0.1 to 1, by repeating pixels", '1', _one(Enlarge)),
     'noise': ('sigma relative to depth, 0 to 0.5', None, _one(GaussianNoise)),
     'noise_m': ('sigma in metres, 0 to 100', None, _one(lambda s: GaussianNoise(s, False))),
     'bias': ('sigma relative to depth, 0 to 0.2, smooth', '0.01', _one(LowFrequencyBias)),

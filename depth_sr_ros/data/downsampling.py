@@ -74,6 +74,25 @@ class Downsample:
         return area_downsample(depth, size, self.min_coverage)
 
 
+@dataclass(frozen=True)
+class Enlarge:
+    """Repeat pixels until the map has `share` of the RGB image's size, as many bringups do.
+
+    Afterwards it looks as if it had been measured at that size (cv2.resize with INTER_NEAREST).
+    """
+
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.share <= 1:
+            raise ValueError(f"share of RGB's size is {self.share}; allowed is 0.1 to 1")
+
+    def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        height, width = low_size(rgb.shape[:2], 1 / self.share)
+        size = max(width, depth.shape[1]), max(height, depth.shape[0])
+        return cv2.resize(valid_depth(depth), size, interpolation=cv2.INTER_NEAREST)
+
+
 def low_size(shape: tuple[int, ...], factor: float) -> tuple[int, int]:
     """Return (h, w) of an (H, W) image after downsampling by `factor`, at least (1, 1)."""
     return max(1, round(shape[0] / factor)), max(1, round(shape[1] / factor))

@@ -16,7 +16,7 @@ EXAMPLES = [
     'quantise=uint8', 'quantise=log_uint8', 'quantise=inverse_uint8', 'quantise=bfloat16',
     'quantise=mm', 'outliers=0.1', 'misregistration', 'range=1.5:4', 'kinect', 'stereo', 'tof',
     'tof=4', 'phone_lidar', 'lidar_lines=16', 'sparse=50', 'corners=50', 'holes', 'rectangles',
-    'depth_band', 'border=5', 'specular', 'edges', 'glass', 'clean',
+    'depth_band', 'border=5', 'specular', 'edges', 'glass', 'clean', 'enlarged', 'scale=4,enlarged',
     'holes,scale=3,noise=0.02,glass',
 ]  # fmt: skip
 MOVES_OR_GROWS = ('misregistration',)
@@ -87,7 +87,7 @@ def test_another_seed_another_result_where_chance_is_in_it(text):
     rgb, depth = scene()
     degrade = d.parse_degradation(text)
     first, second = degrade(rgb, depth, rng(1)), degrade(rgb, depth, rng(2))
-    fixed = ('scale', 'bicubic', 'nearest', 'jpeg', 'quantise', 'range', 'clean')
+    fixed = ('scale', 'bicubic', 'nearest', 'jpeg', 'quantise', 'range', 'clean', 'enlarged')
     assert np.array_equal(first, second) == text.startswith(fixed)
 
 

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth maps that were enlarged by repeating pixels, as drivers and bringups do."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from depth_sr_ros.data.degradation import parse_degradation
+from depth_sr_ros.data.depth_sensors import Kinect
+from depth_sr_ros.pipeline import DepthSRPipeline
+from depth_sr_ros.repetition import without_repetition
+
+
+def measured(width, height, seed=0):
+    """Discs before a slanted wall, noise of a millimetre, a hole and an empty border."""
+    rng = np.random.default_rng(seed)
+    depth = np.linspace(3, 5, width * height, dtype=np.float32).reshape(height, width)
+    for _ in range(40):
+        centre = rng.uniform(0, 1, 2) * (width, height)
+        radius = rng.uniform(0.02, 0.1) * width
+        cv2.circle(depth, centre.astype(int).tolist(), int(radius) + 1, rng.uniform(0.8, 2.5), -1)
+    depth += 0.001 * rng.standard_normal(depth.shape, dtype=np.float32)
+    depth[height // 3 : height // 2, width // 2 : 2 * width // 3] = 0
+    depth[:, : width // 20] = 0
+    return depth
+
+
+def image(width, height, seed=1):
+    return np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
+
+
+def enlarged(depth, size, method):
+    if method == 'torch':
+        tensor = torch.from_numpy(depth)[None, None]
+        return torch.nn.functional.interpolate(tensor, size[::-1], mode='nearest-exact')[
+            0, 0
+        ].numpy()
+    return cv2.resize(depth, size, interpolation=getattr(cv2, method))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    width=st.integers(40, 330),
+    ratio=st.floats(1.15, 16),
+    method=st.sampled_from(['INTER_NEAREST', 'INTER_NEAREST_EXACT', 'torch']),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_equal_pixels_are_found_at_every_ratio(width, ratio, method, seed):
+    small = measured(width, width * 3 // 4, seed)
+    large = enlarged(small, tuple(round(n * ratio) for n in small.shape[::-1]), method)
+    np.testing.assert_array_equal(without_repetition(large), small)
+
+
+@pytest.mark.parametrize('size', [(640, 480), (848, 480), (1280, 720), (1920, 1080)])
+@pytest.mark.parametrize('low', [(256, 192), (320, 240), (424, 240), (512, 424), (80, 60)])
+def test_sizes_of_cameras(size, low):
+    small = measured(*low)
+    for method in ('INTER_NEAREST', 'INTER_NEAREST_EXACT'):
+        np.testing.assert_array_equal(without_repetition(enlarged(small, size, method)), small)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -1.0])
+def test_what_is_missing_may_be_written_in_any_way(value):
+    small = measured(160, 120)
+    small[small == 0] = value
+    large = enlarged(small, (640, 480), 'INTER_NEAREST')
+    np.testing.assert_array_equal(without_repetition(large), small)
+
+
+def test_one_pixel_that_differs_and_nothing_is_lost():
+    large = enlarged(measured(256, 192), (640, 480), 'INTER_NEAREST')
+    large[101, 202] = 1.234
+    assert without_repetition(large) is large
+
+
+def test_one_pixel_that_differs_from_many_is_noise():
+    small = measured(160, 120)
+    large = enlarged(small, (640, 480), 'INTER_NEAREST')
+    large[101, 202] = 1.234
+    np.testing.assert_array_equal(without_repetition(large), small)
+
+
+@pytest.mark.parametrize('cell', [2, 3, 4])
+def test_cells_with_noise_in_them_become_medians(cell):
+    truth = measured(192 * cell, 144 * cell)
+    sensor = Kinect(cell=cell, jitter=0.25, edge_holes=0.1, shadow=False)
+    noisy = sensor(image(192 * cell, 144 * cell), truth, np.random.default_rng(2))
+    low = without_repetition(noisy)
+    assert low.shape == (144, 192)
+    pixels = noisy.reshape(144, cell, 192, cell).transpose(0, 2, 1, 3).reshape(144, 192, -1)
+    for row, column in np.random.default_rng(3).integers(0, 144, (200, 2)):
+        known = np.sort(pixels[row, column][pixels[row, column] > 0])
+        expected = known[(len(known) - 1) // 2] if len(known) else 0
+        assert low[row, column] == expected
+
+
+@pytest.mark.parametrize(
+    'degradation',
+    ['clean', 'noise=0.01', 'kinect', 'stereo', 'sparse', 'lidar_lines=64', 'holes=0.5', 'glass',
+     'quantise=uint8', 'scale=4', 'misregistration,scale=2'],
+)  # fmt: skip
+def test_what_was_measured_at_its_size_stays(degradation):
+    for seed in range(3):
+        depth = measured(640, 480, seed)
+        rng = np.random.default_rng(seed)
+        depth = parse_degradation(degradation)(image(640, 480), depth, rng)
+        assert without_repetition(depth) is depth
+
+
+@pytest.mark.parametrize('size', [(1, 1), (8, 8), (640, 480)])
+def test_maps_without_anything_to_see_stay(size):
+    for value in (0.0, 2.0, np.nan):
+        depth = np.full(size[::-1], value, np.float32)
+        assert without_repetition(depth) is depth
+    steps = np.repeat(np.float32([1, 2, 3, 4]), max(1, size[0] // 4))[None].repeat(size[1], 0)
+    assert without_repetition(steps) is steps
+
+
+@pytest.fixture(scope='module')
+def pipeline():
+    return DepthSRPipeline.from_pretrained(device='cpu', backend='torch')
+
+
+def test_an_enlarged_map_gives_what_the_measured_one_gives(pipeline, caplog):
+    rgb, small = image(320, 240), measured(80, 60)
+    large = parse_degradation('enlarged')(rgb, small, None)
+    assert large.shape == (240, 320)
+    expected = pipeline(rgb, small)
+    assert not caplog.records
+    for _ in range(3):
+        result = pipeline(rgb, large)
+        np.testing.assert_array_equal(result.depth, expected.depth)
+        np.testing.assert_array_equal(result.confidence, expected.confidence)
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [
+        'depth of 320x240 repeats the pixels of one of 80x60, and is taken at that size; '
+        'publish that one where you can: it is smaller'
+    ]
+
+
+def test_a_file_of_fixed_size_gets_its_size():
+    class Engine:
+        fixed_sizes = ((320, 240), (80, 60), None)
+
+        def run(self, rgb, depth, out, relative):
+            self.came = depth
+            return np.zeros_like(out)
+
+    engine = Engine()
+    pipeline = DepthSRPipeline(engine, {})
+    rgb, small = image(320, 240), measured(80, 60)
+    large = enlarged(small, (320, 240), 'INTER_NEAREST')
+    pipeline(rgb, large)
+    np.testing.assert_array_equal(engine.came, small)
+    # What the file was made for is given as it is, and so is what the engine has to refuse.
+    for size in ((320, 240), (160, 120)):
+        engine.fixed_sizes = ((320, 240), size, None)
+        pipeline(rgb, large)
+        assert engine.came is large
