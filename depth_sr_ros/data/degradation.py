@@ -35,6 +35,7 @@ from depth_sr_ros.data.depth_noise import (
     RangeLimit,
 )
 from depth_sr_ros.data.depth_sensors import (
+    Aligned,
     Kinect,
     LidarLines,
     PhoneLidar,
@@ -138,6 +139,7 @@ _GRAMMAR: dict[str, tuple[str, str | None, Callable[[str], Degradation]]] = {
         str(StereoCamera.focal_baseline),
         _one(StereoCamera),
     ),
+    'aligned': ('factor 1 to 16 of a coarser camera beside the RGB one', '2', _one(Aligned)),
     'tof': ('factor 1 to 64', '2', _one(TimeOfFlight)),
     'phone_lidar': ('factor 1 to 64', '2.5', _one(PhoneLidar)),
     'lidar_lines': ('lines in the frame, 1 to 512', '64', lambda t: LidarLines(_integer(t))),
@@ -322,8 +324,18 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
                 disparity_sigma=_log_uniform(rng, 0.02, 0.15),
                 speckle=float(rng.uniform(0, 0.03)),
             )
-        steps.append(AtSensorScale(sensor, median=_log_uniform(rng, 0.8, 3.5)))
-        if rng.random() < 0.2:
+        beside = []
+        if rng.random() < 0.2 and getattr(sensor, 'cell', 1) == 1:
+            beside.append(
+                Aligned(
+                    factor=float(rng.uniform(1, 3)),
+                    focal_baseline=_log_uniform(rng, 3, 40),
+                    mirrored=bool(rng.random() < 0.5),
+                )
+            )
+        sensors = Compose((sensor, *beside))
+        steps.append(AtSensorScale(sensors, median=_log_uniform(rng, 0.8, 3.5)))
+        if rng.random() < 0.2 and not beside:
             factor = float(rng.choice([2, 4]))
             steps.append(Downsample(factor, 'nearest', offset=_draw_offset(rng)))
         if rng.random() < 0.4:
