@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -15,11 +17,11 @@ EXAMPLES = [
     'scale=4', 'scale=5.3', 'bicubic=4', 'nearest=6', 'noise=0.05', 'noise_m=0.1', 'bias', 'jpeg',
     'quantise=uint8', 'quantise=log_uint8', 'quantise=inverse_uint8', 'quantise=bfloat16',
     'quantise=mm', 'outliers=0.1', 'misregistration', 'range=1.5:4', 'kinect', 'stereo', 'tof',
-    'tof=4', 'phone_lidar', 'lidar_lines=16', 'sparse=50', 'corners=50', 'holes', 'rectangles',
-    'depth_band', 'border=5', 'specular', 'edges', 'glass', 'clean', 'enlarged', 'scale=4,enlarged',
-    'holes,scale=3,noise=0.02,glass',
+    'aligned', 'tof=4', 'phone_lidar', 'lidar_lines=16', 'sparse=50', 'corners=50', 'holes',
+    'rectangles', 'depth_band', 'border=5', 'specular', 'edges', 'glass', 'clean', 'enlarged',
+    'scale=4,enlarged', 'holes,scale=3,noise=0.02,glass',
 ]  # fmt: skip
-MOVES_OR_GROWS = ('misregistration',)
+MOVES_OR_GROWS = ('misregistration', 'scale=4,enlarged')
 
 
 def scene(height=96, width=128, seed=0):
@@ -766,3 +768,49 @@ def test_validation_set_is_fixed_and_different_from_the_truth(name):
     np.testing.assert_array_equal(result, degrade(rgb, depth, rng(7)))
     assert result.shape != depth.shape or not np.array_equal(result, depth)
     assert (result > 0).any()
+
+
+@pytest.mark.parametrize('factor', [1.0, 1.7, 3.0])
+def test_aligned_depth_is_of_measured_values_at_most_a_rectangle_away(factor):
+    rgb, depth = scene(240, 320)
+    aligned = d.Aligned(factor, focal_baseline=5)(rgb, depth, rng())
+    seen = aligned > 0
+    assert seen[depth > 0].mean() > 0.85
+    reach = 2 * math.ceil(factor) + 1
+    low, high = (
+        morphology(depth, np.ones((reach, reach), np.uint8))
+        for morphology in (cv2.erode, cv2.dilate)
+    )
+    assert ((aligned >= low) & (aligned <= high))[seen].all()
+    assert np.isin(aligned[seen], depth).all(), 'depths are mixed'
+    moved = np.mean(aligned[seen] != depth[seen])
+    assert moved < 0.01 if factor == 1 else moved > 0.3
+
+
+@pytest.mark.parametrize('mirrored', [False, True])
+def test_aligned_depth_lacks_what_the_other_camera_does_not_see(mirrored):
+    rgb, depth = constant(60, 200, 4.0)
+    depth[:, 80:120] = 1.0
+    hidden = d.Aligned(1, 20, mirrored)(rgb, depth, rng())[30] == 0
+    # 20 (1 / 1 - 1 / 4) px
+    columns = np.flatnonzero(hidden)
+    assert len(columns) in (14, 15, 16)
+    assert columns.min() > 119 if mirrored else columns.max() < 80
+    assert abs(columns - 100).min() in (20, 21)
+
+
+@pytest.mark.parametrize(('options', 'quoted'), [((0.5,), '0.5'), ((2, 0.1), '0.1')])
+def test_aligned_depth_says_what_is_allowed(options, quoted):
+    with pytest.raises(ValueError, match=f'is {quoted}; allowed is 1 to'):
+        d.Aligned(*options)
+
+
+def test_enlarged_depth_has_the_share_of_rgb_s_size():
+    rgb, depth = scene(96, 128)
+    low = depth[::4, ::4]
+    for share, shape in ((1, (96, 128)), (0.5, (48, 64)), (0.1, low.shape)):
+        large = d.Enlarge(share)(rgb, low, rng())
+        assert large.shape == shape
+        assert np.isin(large, low).all()
+    with pytest.raises(ValueError, match=r'is 0\.05; allowed is 0\.1 to 1'):
+        d.Enlarge(0.05)
