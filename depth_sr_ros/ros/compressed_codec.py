@@ -130,7 +130,7 @@ def encode_compressed_depth_into(
     Args:
         msg: an object shaped like sensor_msgs/CompressedImage; its header is left alone.
         depth: float (H, W) metres; 0, negative and non-finite = no measurement.
-        encoding: '16UC1' (exact to the millimetre up to 65.535 m) or '32FC1' (65535 steps of
+        encoding: '16UC1' (exact to the millimetre up to 65.534 m) or '32FC1' (65535 steps of
             inverse depth between the nearest and the farthest pixel of this frame).
         png_level: 0 (fast) to 9 (small).
 

@@ -132,6 +132,9 @@ class FrameProcessor:
             raise FrameDroppedError('bad message', f'{topic} image: {error}') from error
         if self._registration is not None:
             depth = self._register(pair, depth, rgb.shape, parameters)
+        near, far = parameters.depth_range
+        if far > near:
+            depth = within(depth, near, far)
         if parameters.output_scale < 1:
             rgb, depth = shrink(rgb, depth, parameters.output_scale)
         return rgb, depth
@@ -170,6 +173,24 @@ class FrameProcessor:
             raise FrameDroppedError(cause, str(error)) from error
         except Exception as error:
             raise FrameDroppedError('pipeline error', f'{type(error).__name__}: {error}') from error
+
+
+def within(depth: np.ndarray, near: float, far: float) -> np.ndarray:
+    """Depth (metres, 0 = no measurement) with only what is measured from `near` to `far`.
+
+    Raises:
+        FrameDroppedError: all that is measured lies outside.
+    """
+    counts = (depth >= near) & (depth <= far) & (depth > 0)
+    if not counts.any():
+        measured = depth[(depth > 0) & (depth < np.inf)]
+        if measured.size:
+            raise FrameDroppedError(
+                'no valid depth',
+                f'all {measured.size} measurements, {measured.min():.3g} to '
+                f'{measured.max():.3g} m, lie outside of depth_range [{near:g}, {far:g}]',
+            )
+    return np.where(counts, depth, np.float32(0))
 
 
 def shrunk_size(shape: tuple[int, ...], scale: float) -> tuple[int, int]:

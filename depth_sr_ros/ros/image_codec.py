@@ -3,7 +3,8 @@
 
 Units come from the encoding and are never guessed from the values (REP 118): 16UC1 is millimetres
 with 0 for no measurement, 32FC1 and 64FC1 are metres. Coming in, 0, negative, NaN and infinite all
-mean no measurement and become 0; going out, no measurement is NaN in 32FC1 and 0 in 16UC1.
+mean no measurement and become 0, as does 65535 in 16UC1; going out, no measurement is NaN in 32FC1
+and 0 in 16UC1.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ _PACKED = {
 }
 _SEMI_PLANAR = {'nv12': cv2.COLOR_YUV2RGB_NV12, 'nv21': cv2.COLOR_YUV2RGB_NV21}
 _SMALLEST_MOSAIC = 4
+_SATURATED = 65535  # in 16UC1
 _DEPTH_TYPES = {'16UC1': np.uint16, '32FC1': np.float32, '64FC1': np.float64}
 _IMAGE_TYPES = {
     'rgb8': (np.uint8, 3),
@@ -219,18 +221,25 @@ def invalid_to_nan(depth: np.ndarray) -> np.ndarray:
 
 
 def millimetres_to_metres(values: np.ndarray) -> np.ndarray:
-    """Return unsigned 16-bit millimetres as float32 metres; 0 stays 0."""
-    return np.divide(values, np.float32(1000), dtype=np.float32)
+    """Return unsigned 16-bit millimetres as float32 metres, 0 = no measurement.
+
+    The largest number is none: stereo cameras write it where they found no disparity (RealSense:
+    librealsense issue 3508, OAK-D before depthai's second generation).
+    """
+    metres = np.divide(values, np.float32(1000), dtype=np.float32)
+    if values.size and values.max() == _SATURATED:
+        metres[values == _SATURATED] = 0
+    return metres
 
 
 def metres_to_millimetres(depth: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return float32 metres as uint16 millimetres, 0 = no measurement or beyond 65.535 m.
+    """Return float32 metres as uint16 millimetres, 0 = no measurement or beyond 65.534 m.
 
     The second value is how many measured pixels were beyond.
     """
     with np.errstate(over='ignore'):
         millimetres = depth * np.float32(1000)
-    too_far = (millimetres >= 65535.5) & (depth < np.inf)
+    too_far = (millimetres >= _SATURATED - 0.5) & (depth < np.inf)
     lost = int(np.count_nonzero(too_far))
     if lost:
         millimetres[too_far] = 0

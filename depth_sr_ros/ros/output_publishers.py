@@ -93,7 +93,7 @@ class OutputPublishers:
         if inexpressible:
             self._warn(
                 'out of range',
-                f'{inexpressible} pixels of depth are beyond 65.535 m, the most that 16UC1 can '
+                f'{inexpressible} pixels of depth are beyond 65.534 m, the most that 16UC1 can '
                 'hold, and went out as invalid; set output_encoding to 32FC1',
             )
         info = self._scaled_info(frame)

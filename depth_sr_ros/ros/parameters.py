@@ -220,6 +220,13 @@ class NodeParameters:
     mono16_is_depth: bool = _parameter(
         False, "Read depth images of encoding 'mono16' as millimetres, as if they said 16UC1."
     )
+    depth_range: tuple[float, float] = _parameter(
+        (0.0, 0.0),
+        'Nearest and farthest measurement that counts, in metres along the optical axis of the RGB '
+        'camera; what lies outside is taken as not measured. Equal = all count.',
+        minimum=0.0,
+        maximum=10000.0,
+    )
     output_encoding: str = _parameter(
         '32FC1',
         "Output: '32FC1' = metres, NaN = invalid; '16UC1' = millimetres, 0 = invalid.",
@@ -261,9 +268,10 @@ class NodeParameters:
                 checked[field.name] = _checked(field, values[field.name])
             except ParameterError as problem:
                 problems.append(str(problem))
-        near, far = checked.get('color_range', (0, 0))
-        if far < near:
-            problems.append(f'color_range is [{near:g}, {far:g}]; it must be [near, far]')
+        for name in ('depth_range', 'color_range'):
+            near, far = checked.get(name, (0, 0))
+            if far < near:
+                problems.append(f'{name} is [{near:g}, {far:g}]; it must be [near, far]')
         rotation = checked.get('extrinsics_rotation', (1.0,))
         if abs(math.hypot(*rotation) - 1) > _UNIT_TOLERANCE:
             problems.append(

@@ -18,7 +18,7 @@ from depth_sr_ros.ros.compressed_codec import (
 )
 from depth_sr_ros.ros.image_codec import ImageCodecError
 
-MILLIMETRES = np.array([[0, 1, 1234, 65535], [500, 0, 30000, 2]], np.uint16)
+MILLIMETRES = np.array([[0, 1, 1234, 65534], [500, 0, 30000, 2]], np.uint16)
 # 1 pixel without measurement, 2 with: 5 and 4 mm, 1 without; see test_rvl_codec.
 RVL = bytes.fromhex('12a11100')[::-1]
 

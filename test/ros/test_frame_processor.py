@@ -12,7 +12,13 @@ from sensor_msgs.msg import Image
 
 from depth_sr_ros.ros.diagnostics import NodeDiagnostics
 from depth_sr_ros.ros.frame_pairing import Pair
-from depth_sr_ros.ros.frame_processor import Arrival, FrameProcessor, shrink
+from depth_sr_ros.ros.frame_processor import (
+    Arrival,
+    FrameDroppedError,
+    FrameProcessor,
+    shrink,
+    within,
+)
 from depth_sr_ros.ros.image_codec import depth_buffer, encode_depth_into, encode_image_into
 from depth_sr_ros.ros.input_formats import depth_format, rgb_format
 from depth_sr_ros.ros.parameters import NodeParameters
@@ -32,6 +38,22 @@ def test_shrunk_depth_mixes_nothing():
     depth = np.where(np.arange(640) % 2, 1.0, 5.0).astype(np.float32)[None].repeat(480, 0)
     _, small = shrink(np.zeros((480, 640, 3), np.uint8), depth, 0.5)
     assert set(np.unique(small)) <= {1.0, 5.0}
+
+
+def test_only_what_is_measured_within_the_range_counts():
+    depth = np.float32([[0, 0.2, 0.3, 1], [4, 4.001, np.inf, np.nan]])
+    expected = [[0, 0, np.float32(0.3), 1], [4, 0, 0, 0]]
+    before = depth.copy()
+    np.testing.assert_array_equal(within(depth, np.float32(0.3), 4), expected)
+    np.testing.assert_array_equal(depth, before)
+    with pytest.raises(FrameDroppedError) as caught:
+        within(depth, 5, 9)
+    assert (caught.value.cause, caught.value.sentence) == (
+        'no valid depth',
+        'all 5 measurements, 0.2 to 4 m, lie outside of depth_range [5, 9]',
+    )
+    # Without any the pipeline says so.
+    assert not within(np.zeros((2, 2), np.float32), 5, 9).any()
 
 
 class Pipeline:

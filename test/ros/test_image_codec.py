@@ -243,11 +243,12 @@ class TestCvBridgeFallback:
 class TestDecodeDepth:
     @pytest.mark.parametrize('big_endian', [False, True])
     @pytest.mark.parametrize('padding', [0, 2, 3])
-    def test_16uc1_is_millimetres(self, padding, big_endian):
+    def test_16uc1_is_millimetres_and_the_largest_number_none(self, padding, big_endian):
         millimetres = np.array([[0, 1, 1234], [30000, 65534, 65535]], np.uint16)
         message = image_message(millimetres, '16UC1', padding=padding, big_endian=big_endian)
         depth = decode_depth(message)
         assert depth.dtype == np.float32
+        millimetres[1, 2] = 0
         np.testing.assert_array_equal(depth, millimetres.astype(np.float32) / np.float32(1000))
 
     @pytest.mark.parametrize('big_endian', [False, True])
@@ -308,12 +309,12 @@ class TestEncode:
 
     def test_16uc1_is_millimetres_with_0_for_no_measurement_and_beyond(self):
         depth = np.float32(
-            [[*NO_MEASUREMENT, 0.0004], [0.0006, 1.5, 65.535, 65.536, 1e9, 3e38, 2, 3]]
+            [[*NO_MEASUREMENT, 0.0004], [0.0006, 1.5, 65.534, 65.535, 1e9, 3e38, 2, 3]]
         )
         message = SimpleNamespace()
         assert encode_depth_into(message, depth, '16UC1') == 3
         sent = np.frombuffer(message.data, np.uint16).reshape(2, 8)
-        assert sent.tolist() == [[0] * 8, [1, 1500, 65535, 0, 0, 0, 2000, 3000]]
+        assert sent.tolist() == [[0] * 8, [1, 1500, 65534, 0, 0, 0, 2000, 3000]]
         assert (message.encoding, message.step) == ('16UC1', 16)
 
     @pytest.mark.parametrize('encoding', ['32FC1', '16UC1'])
@@ -446,9 +447,9 @@ def test_any_float_goes_out_as_a_measurement_or_as_none(values, encoding):
     if encoding == '32FC1':
         np.testing.assert_array_equal(received, np.where(measured, depth, 0))
     else:
-        fits = measured & (depth.astype(np.float64) <= 65.5354)
+        fits = measured & (depth.astype(np.float64) <= 65.5344)
         np.testing.assert_allclose(received[fits], depth[fits], atol=0.000505, rtol=0)
-        beyond = measured & (depth.astype(np.float64) >= 65.5356)
+        beyond = measured & (depth.astype(np.float64) >= 65.5346)
         assert not received[~measured].any()
         assert not received[beyond].any()
         assert lost >= np.count_nonzero(beyond)

@@ -83,7 +83,7 @@ def test_depth_beyond_16_bits_becomes_invalid_and_is_warned_of(client, messages,
     finally:
         client.set_parameters(output_encoding='32FC1')
     assert (messages.array(output) == 0).all()
-    node.wait_for_line('beyond 65.535 m')
+    node.wait_for_line('beyond 65.534 m')
 
 
 @pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8'])
@@ -187,6 +187,17 @@ def test_bad_pair_is_refused_with_its_value_and_the_next_is_published(client, no
     assert not client.outputs_of(stamp_ns)
     assert words in client.values()[f'last {cause}']
     node.wait_for_line(f'frame dropped, {cause}: ')
+
+
+def test_measurements_outside_of_the_range_are_none(client, node):
+    assert client.set_parameters(depth_range=[2.0, 4.0]) == [True, '']
+    dropped = client.counter('dropped no valid depth')
+    client.send(RGB, MILLIMETRES)
+    client.wait_for_counter('dropped no valid depth', dropped + 1)
+    assert 'lie outside of depth_range [2, 4]' in client.values()['last no valid depth']
+    both = np.where(np.arange(MILLIMETRES.shape[1]) < 20, np.uint16(3000), MILLIMETRES)
+    assert client.exchange(RGB, both)
+    assert client.set_parameters(depth_range=[0.0, 0.0]) == [True, '']
 
 
 def test_zero_stamp_is_refused(client, node):

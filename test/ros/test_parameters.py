@@ -60,10 +60,11 @@ def test_sizes_are_two_integers_in_range():
         changed_parameters(DEFAULTS, {'warm_up_rgb_size': [63, 480]})
 
 
-def test_the_colour_range_is_near_then_far():
-    assert changed_parameters(DEFAULTS, {'color_range': [0.5, 4.0]}).color_range == (0.5, 4.0)
-    with pytest.raises(ParameterError, match=r'color_range is \[4, 0.5\]'):
-        changed_parameters(DEFAULTS, {'color_range': [4.0, 0.5]})
+@pytest.mark.parametrize('name', ['depth_range', 'color_range'])
+def test_ranges_are_near_then_far(name):
+    assert getattr(changed_parameters(DEFAULTS, {name: [0.5, 4.0]}), name) == (0.5, 4.0)
+    with pytest.raises(ParameterError, match=rf'{name} is \[4, 0.5\]; it must be \[near, far\]'):
+        changed_parameters(DEFAULTS, {name: [4.0, 0.5]})
 
 
 def test_all_problems_are_named_together_and_the_old_values_stay():
