@@ -298,7 +298,7 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
     steps: list[Degradation] = []
     if kind < 0.56:
         if rng.random() < 0.8:
-            cell = int(rng.choice([1, 2, 3], p=[0.4, 0.5, 0.1]))
+            cell = int(rng.choice([1, 2, 3], p=[0.6, 0.35, 0.05]))
             # Outlines that are right to the pixel must stay.
             exact = 0.5 if cell == 1 else 0.2
             # Mostly a cell's first pixel; where it is another, only RGB can tell.
@@ -325,14 +325,8 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
                 speckle=float(rng.uniform(0, 0.03)),
             )
         beside = []
-        if rng.random() < 0.2 and getattr(sensor, 'cell', 1) == 1:
-            beside.append(
-                Aligned(
-                    factor=float(rng.uniform(1, 3)),
-                    focal_baseline=_log_uniform(rng, 3, 40),
-                    mirrored=bool(rng.random() < 0.5),
-                )
-            )
+        if rng.random() < 0.5 and getattr(sensor, 'cell', 1) == 1:
+            beside.append(_draw_aligned(rng))
         sensors = Compose((sensor, *beside))
         steps.append(AtSensorScale(sensors, median=_log_uniform(rng, 0.8, 3.5)))
         if rng.random() < 0.2 and not beside:
@@ -359,7 +353,17 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
         elif perfect < 0.7:
             steps += _draw_holes(rng, 1.0) + _draw_holes(rng, 0.5)
         steps += _chance(rng, (0.6, lambda: GaussianNoise(_log_uniform(rng, 0.001, 0.02))))
+        if rng.random() < 0.25:
+            steps.append(AtSensorScale(_draw_aligned(rng), median=_log_uniform(rng, 0.8, 3.5)))
     return steps + _chance(rng, (0.3, lambda: Quantise('mm')))
+
+
+def _draw_aligned(rng: np.random.Generator) -> Aligned:
+    return Aligned(
+        factor=float(rng.uniform(1, 3)),
+        focal_baseline=_log_uniform(rng, 3, 40),
+        mirrored=bool(rng.random() < 0.5),
+    )
 
 
 def _draw_sparse(rng: np.random.Generator, frame_size: tuple[int, int]) -> list[Degradation]:
@@ -408,6 +412,7 @@ VALIDATION_DEGRADATIONS: dict[str, Degradation] = {
     'kinect_sharp': AtSensorScale(Kinect(jitter=0, edge_holes=0, shadow=False)),
     # A simulated camera: what is right has to stay.
     'exact': GaussianNoise(0.005),
+    'aligned': AtSensorScale(Compose((GaussianNoise(0.005), Aligned(2.0)))),
     'tof': TimeOfFlight(4.0),
     'phone_lidar': PhoneLidar(2.5),
     'glass_holes': AtSensorScale(Compose((StereoCamera(), GlassHoles(3)))),
