@@ -90,16 +90,15 @@ def _exact_cells(depth: NDArray, axis: int) -> NDArray[np.intp] | None:
                 samples = -((-place - 1) * length // count) - 1
             # In all lines, so that nothing is lost.
             same = [
-                values == values[samples[cells]] for cells in _cells(length, count, int(convention))
+                values == values[samples[cells]]
+                for cells in _cells(length, int(count), int(convention))
             ]
             if (same[0] | same[1]).all():
                 return samples
     return None
 
 
-def _cells(
-    length: int, count: int | NDArray[np.intp], convention: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _cells(length: int, count: int, convention: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """In which of `count` cells each of `length` pixels lies.
 
     Its upper left corner decides (convention 0, OpenCV's INTER_NEAREST) or its centre (1:
@@ -119,11 +118,12 @@ def _possible_borders(length: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]
     """
     fewest = max(_FEWEST_CELLS, math.ceil(length / _LARGEST_RATIO))
     counts = np.arange(fewest, int(length / _SMALLEST_RATIO) + 1)
-    borders = []
-    for convention in (_BY_CORNER, _BY_CENTRE):
-        ends = [np.diff(cells) > 0 for cells in _cells(length, counts[:, None], convention)]
-        borders.append(ends[0] | ends[1])
-    return counts, np.stack(borders, axis=1)
+    borders = np.empty((len(counts), 2, length - 1), bool)
+    for row, count in zip(borders, counts, strict=True):
+        for convention in (_BY_CORNER, _BY_CENTRE):
+            ends = [np.diff(cells) > 0 for cells in _cells(length, int(count), convention)]
+            row[convention] = ends[0] | ends[1]
+    return counts, borders
 
 
 def _jumps(depth: NDArray, axis: int) -> NDArray[np.intp]:
