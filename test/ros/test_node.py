@@ -200,6 +200,15 @@ def test_measurements_outside_of_the_range_are_none(client, node):
     assert client.set_parameters(depth_range=[0.0, 0.0]) == [True, '']
 
 
+def test_depth_enlarged_by_repeating_pixels_is_named_once(client, node):
+    small = np.random.default_rng(0).integers(500, 3000, (32, 48)).astype(np.uint16)
+    client.exchange(RGB, small.repeat(2, axis=0).repeat(2, axis=1))
+    client.exchange(RGB, small.repeat(2, axis=0).repeat(2, axis=1))
+    words = 'depth of 96x64 repeats the pixels of one of 48x32'
+    node.wait_for_line(words)
+    assert node.output.count(words) == 1
+
+
 def test_zero_stamp_is_refused(client, node):
     dropped = client.counter('dropped bad stamp')
     client.send(RGB, stamp_ns=0)
