@@ -25,8 +25,8 @@ _JUMP = 0.05
 _NOISY_FACTORS = (4, 3, 2)
 # Where noise was added to repeated pixels, at most this share of the jumps that there would be by
 # chance are inside of cells (in the simulated Kinect's frames of Choi et al. 0.13 to 0.24, in those
-# of cameras 0.8 to 1.2), and so many standard deviations fewer.
-_LARGEST_INSIDE, _LEAST_DEVIATIONS = 0.3, 4.5
+# of cameras 0.8 to 1.2), and chance would have it so with a probability of exp(-14) at most.
+_LARGEST_INSIDE, _LEAST_EVIDENCE = 0.3, 14.0
 # Rows (or columns) that tell where columns (or rows) change; to see that there is nothing, few will
 # do.
 _LINES, _FEW_LINES = 120, 8
@@ -135,7 +135,7 @@ def _jumps(depth: NDArray, axis: int) -> NDArray[np.intp]:
 def _in_cells(jumps: list[NDArray], factor: int) -> bool:
     """Whether jumps along rows and along columns avoid the insides of cells of `factor` pixels."""
     chance = 1.0 - 1.0 / factor
-    deviations = 0.0
+    evidence = 0.0
     for counts in jumps:
         total = counts.sum()
         if (len(counts) + 1) % factor or total == 0:
@@ -145,8 +145,10 @@ def _in_cells(jumps: list[NDArray], factor: int) -> bool:
             return False
         # Independent ones: one straight outline is many jumps in one place.
         places = total**2 / np.square(counts).sum()
-        deviations += places * (chance - inside) ** 2 / (chance * (1.0 - chance))
-    return deviations >= _LEAST_DEVIATIONS**2
+        # Of that many draws, by Chernoff's bound; the logarithm of 0 has no weight.
+        evidence += places * inside * math.log(max(inside, 1e-9) / chance)
+        evidence += places * (1.0 - inside) * math.log((1.0 - inside) / (1.0 - chance))
+    return evidence >= _LEAST_EVIDENCE
 
 
 def _lower_medians(depth: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
