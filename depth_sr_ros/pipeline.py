@@ -22,7 +22,7 @@ from depth_sr_ros.inference.onnx_file_engine import OnnxFileEngine
 from depth_sr_ros.inference.torch_engine import TorchEngine
 from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR
 from depth_sr_ros.model.relative_depth import RelativeDepth
-from depth_sr_ros.repetition import without_repetition
+from depth_sr_ros.nearest_upsampling import undo_nearest_upsampling
 from depth_sr_ros.stream import DepthSRStream
 
 SMALLEST_RGB = 64
@@ -215,7 +215,8 @@ class DepthSRPipeline:
     def __init__(self, engine: Engine, description: dict[str, Any]):
         self._engine = engine
         self._description = description
-        self._told: set[tuple[int, ...]] = set()
+        # Sizes of upsampled depth that a warning named.
+        self._warned_of: set[tuple[int, ...]] = set()
 
     @property
     def description(self) -> dict[str, Any]:
@@ -345,8 +346,8 @@ class DepthSRPipeline:
             rgb: uint8 (H, W, 3) RGB, 64x64 to 4096x4096.
             depth: float32 (h, w), metres along the optical axis; 8x8 up to (H, W); 0, negative,
                 NaN and infinite pixels are no measurement. Pixel centres map as
-                (u + .5) W / w - .5. A map that was enlarged by repeating pixels counts as the
-                smaller one (`depth_sr_ros.repetition`).
+                (u + .5) W / w - .5. A map that was upsampled by repeating pixels counts as
+                the smaller one (`depth_sr_ros.nearest_upsampling`).
             out: float32 (H, W) to write the depth to; None allocates one.
             relative: float32 (g, k) relative inverse depth over the same view, of any size and
                 scale, to use in the place of the guide's.
@@ -380,18 +381,18 @@ class DepthSRPipeline:
         return DepthSRResult(out, confidence)
 
     def _as_measured(self, depth: np.ndarray) -> np.ndarray:
-        """What is left of a map that was enlarged by repeating its pixels."""
+        """Depth without repeated pixels; as it came where a file of fixed sizes is for that."""
         size = depth.shape[::-1]
         if self.fixed_sizes is not None and size == self.fixed_sizes[1]:
             return depth
-        measured = without_repetition(depth)
+        measured = undo_nearest_upsampling(depth)
         measured_size = measured.shape[::-1]
         if measured_size == size or min(measured_size) < SMALLEST_DEPTH:
             return depth
         if self.fixed_sizes is not None and measured_size != self.fixed_sizes[1]:
             return depth
-        if size not in self._told:
-            self._told.add(size)
+        if size not in self._warned_of:
+            self._warned_of.add(size)
             LOG.warning(
                 'depth of %dx%d repeats the pixels of one of %dx%d, and is taken at that size; '
                 'publish that one where you can: it is smaller',

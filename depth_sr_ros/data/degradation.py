@@ -35,7 +35,7 @@ from depth_sr_ros.data.depth_noise import (
     RangeLimit,
 )
 from depth_sr_ros.data.depth_sensors import (
-    Aligned,
+    AlignedDepth,
     Kinect,
     LidarLines,
     PhoneLidar,
@@ -43,7 +43,7 @@ from depth_sr_ros.data.depth_sensors import (
     StereoCamera,
     TimeOfFlight,
 )
-from depth_sr_ros.data.downsampling import Downsample, Enlarge, valid_depth
+from depth_sr_ros.data.downsampling import Downsample, Upsample, valid_depth
 
 FRAME_SIZE = (480, 640)
 
@@ -120,7 +120,7 @@ _GRAMMAR: dict[str, tuple[str, str | None, Callable[[str], Degradation]]] = {
     'scale': ('factor 1 to 64, area mean', None, _one(Downsample)),
     'bicubic': ('factor 1 to 64', None, _one(lambda s: Downsample(s, 'bicubic'))),
     'nearest': ('factor 1 to 64', None, _one(lambda s: Downsample(s, 'nearest'))),
-    'enlarged': ("share of RGB's size 0.1 to 1, by repeating pixels", '1', _one(Enlarge)),
+    'upsampled': ("share of RGB's size 0.1 to 1, by repeating pixels", '1', _one(Upsample)),
     'noise': ('sigma relative to depth, 0 to 0.5', None, _one(GaussianNoise)),
     'noise_m': ('sigma in metres, 0 to 100', None, _one(lambda s: GaussianNoise(s, False))),
     'bias': ('sigma relative to depth, 0 to 0.2, smooth', '0.01', _one(LowFrequencyBias)),
@@ -139,7 +139,7 @@ _GRAMMAR: dict[str, tuple[str, str | None, Callable[[str], Degradation]]] = {
         str(StereoCamera.focal_baseline),
         _one(StereoCamera),
     ),
-    'aligned': ('factor 1 to 16 of a coarser camera beside the RGB one', '2', _one(Aligned)),
+    'aligned': ('factor 1 to 16 of a coarser camera beside the RGB one', '2', _one(AlignedDepth)),
     'tof': ('factor 1 to 64', '2', _one(TimeOfFlight)),
     'phone_lidar': ('factor 1 to 64', '2.5', _one(PhoneLidar)),
     'lidar_lines': ('lines in the frame, 1 to 512', '64', lambda t: LidarLines(_integer(t))),
@@ -297,6 +297,7 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
     kind = rng.random()
     steps: list[Degradation] = []
     if kind < 0.56:
+        cell = 1
         if rng.random() < 0.8:
             cell = int(rng.choice([1, 2, 3], p=[0.6, 0.35, 0.05]))
             # Outlines that are right to the pixel must stay.
@@ -324,12 +325,11 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
                 disparity_sigma=_log_uniform(rng, 0.02, 0.15),
                 speckle=float(rng.uniform(0, 0.03)),
             )
-        beside = []
-        if rng.random() < 0.5 and getattr(sensor, 'cell', 1) == 1:
-            beside.append(_draw_aligned(rng))
-        sensors = Compose((sensor, *beside))
-        steps.append(AtSensorScale(sensors, median=_log_uniform(rng, 0.8, 3.5)))
-        if rng.random() < 0.2 and not beside:
+        aligned = rng.random() < 0.5 and cell == 1
+        if aligned:
+            sensor = Compose((sensor, _draw_aligned(rng)))
+        steps.append(AtSensorScale(sensor, median=_log_uniform(rng, 0.8, 3.5)))
+        if rng.random() < 0.2 and not aligned:
             factor = float(rng.choice([2, 4]))
             steps.append(Downsample(factor, 'nearest', offset=_draw_offset(rng)))
         if rng.random() < 0.4:
@@ -358,8 +358,8 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
     return steps + _chance(rng, (0.3, lambda: Quantise('mm')))
 
 
-def _draw_aligned(rng: np.random.Generator) -> Aligned:
-    return Aligned(
+def _draw_aligned(rng: np.random.Generator) -> AlignedDepth:
+    return AlignedDepth(
         factor=float(rng.uniform(1, 3)),
         focal_baseline=_log_uniform(rng, 3, 40),
         mirrored=bool(rng.random() < 0.5),
@@ -412,7 +412,7 @@ VALIDATION_DEGRADATIONS: dict[str, Degradation] = {
     'kinect_sharp': AtSensorScale(Kinect(jitter=0, edge_holes=0, shadow=False)),
     # A simulated camera: what is right has to stay.
     'exact': GaussianNoise(0.005),
-    'aligned': AtSensorScale(Compose((GaussianNoise(0.005), Aligned(2.0)))),
+    'aligned': AtSensorScale(Compose((GaussianNoise(0.005), AlignedDepth(2.0)))),
     'tof': TimeOfFlight(4.0),
     'phone_lidar': PhoneLidar(2.5),
     'glass_holes': AtSensorScale(Compose((StereoCamera(), GlassHoles(3)))),

@@ -75,10 +75,11 @@ class Downsample:
 
 
 @dataclass(frozen=True)
-class Enlarge:
+class Upsample:
     """Repeat pixels until the map has `share` of the RGB image's size, as many bringups do.
 
-    Afterwards it looks as if it had been measured at that size (cv2.resize with INTER_NEAREST).
+    By cv2.resize with INTER_NEAREST; (h, w) becomes (round(share H), round(share W)), but never
+    less than it was.
     """
 
     share: float = 1.0

@@ -134,7 +134,7 @@ class FrameProcessor:
             depth = self._register(pair, depth, rgb.shape, parameters)
         near, far = parameters.depth_range
         if far > near:
-            depth = within(depth, near, far)
+            depth = within_range(depth, near, far)
         if parameters.output_scale < 1:
             rgb, depth = shrink(rgb, depth, parameters.output_scale)
         return rgb, depth
@@ -175,8 +175,8 @@ class FrameProcessor:
             raise FrameDroppedError('pipeline error', f'{type(error).__name__}: {error}') from error
 
 
-def within(depth: np.ndarray, near: float, far: float) -> np.ndarray:
-    """Depth (metres, 0 = no measurement) with only what is measured from `near` to `far`.
+def within_range(depth: np.ndarray, near: float, far: float) -> np.ndarray:
+    """Depth, float32 (h, w) metres, with 0 for what is measured nearer or farther than these.
 
     Raises:
         FrameDroppedError: all that is measured lies outside.

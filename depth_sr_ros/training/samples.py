@@ -26,7 +26,7 @@ from depth_sr_ros.model.consistency import SMALLEST_RATIO, Cells
 from depth_sr_ros.model.depth_sr import PreparedDepth, normalisation_of, prepare_depth
 from depth_sr_ros.model.interpolation import valid_mask
 from depth_sr_ros.model.relative_depth import normalise_relative_depth
-from depth_sr_ros.repetition import without_repetition
+from depth_sr_ros.nearest_upsampling import undo_nearest_upsampling
 from depth_sr_ros.training.config import SourceConfig, TrainingConfig
 
 Sample = dict[str, Tensor]
@@ -114,7 +114,7 @@ def make_sample(
         zero-padded to half of (H, W) so that crops of every ratio stack, as cell_NAME;
         median, scale (1, 1, 1).
     """
-    degraded = without_repetition(np.ascontiguousarray(degraded, np.float32))
+    degraded = undo_nearest_upsampling(np.ascontiguousarray(degraded, np.float32))
     depth = torch.from_numpy(degraded)[None, None]
     valid = valid_mask(depth)
     if not valid.any():

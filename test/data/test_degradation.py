@@ -18,10 +18,10 @@ EXAMPLES = [
     'quantise=uint8', 'quantise=log_uint8', 'quantise=inverse_uint8', 'quantise=bfloat16',
     'quantise=mm', 'outliers=0.1', 'misregistration', 'range=1.5:4', 'kinect', 'stereo', 'tof',
     'aligned', 'tof=4', 'phone_lidar', 'lidar_lines=16', 'sparse=50', 'corners=50', 'holes',
-    'rectangles', 'depth_band', 'border=5', 'specular', 'edges', 'glass', 'clean', 'enlarged',
-    'scale=4,enlarged', 'holes,scale=3,noise=0.02,glass',
+    'rectangles', 'depth_band', 'border=5', 'specular', 'edges', 'glass', 'clean', 'upsampled',
+    'scale=4,upsampled', 'holes,scale=3,noise=0.02,glass',
 ]  # fmt: skip
-MOVES_OR_GROWS = ('misregistration', 'scale=4,enlarged')
+MOVES_OR_GROWS = ('misregistration', 'scale=4,upsampled')
 
 
 def scene(height=96, width=128, seed=0):
@@ -89,7 +89,7 @@ def test_another_seed_another_result_where_chance_is_in_it(text):
     rgb, depth = scene()
     degrade = d.parse_degradation(text)
     first, second = degrade(rgb, depth, rng(1)), degrade(rgb, depth, rng(2))
-    fixed = ('scale', 'bicubic', 'nearest', 'jpeg', 'quantise', 'range', 'clean', 'enlarged')
+    fixed = ('scale', 'bicubic', 'nearest', 'jpeg', 'quantise', 'range', 'clean', 'upsampled')
     assert np.array_equal(first, second) == text.startswith(fixed)
 
 
@@ -730,12 +730,12 @@ def test_training_mixture_has_enough_of_everything():
     assert share(has(d.LidarLines)) > 0.05
     assert share(has(d.Kinect)) > 0.17
     assert share(has(d.Kinect, cell=2)) > 0.06
-    assert share(has(d.Aligned)) > 0.08
+    assert share(has(d.AlignedDepth)) > 0.08
     assert share(has(d.Kinect, jitter=0)) > 0.03
     assert share(has(d.Kinect, jitter=0, cell=1, window=1)) > 0.015
     # As a simulated camera: at full resolution, right but for holes and noise.
     moves = (d.Misregistration, d.Downsample, d.Kinect, d.StereoCamera, d.TimeOfFlight)
-    partial = (*moves, d.Aligned, d.PhoneLidar, d.SparsePoints, d.LidarLines)
+    partial = (*moves, d.AlignedDepth, d.PhoneLidar, d.SparsePoints, d.LidarLines)
     exact = share(lambda steps: not any(isinstance(step, partial) for step in steps))
     assert 0.05 < exact < 0.12
     for kind in (d.StereoCamera, d.TimeOfFlight, d.PhoneLidar, d.BlobHoles, d.Misregistration):
@@ -774,7 +774,7 @@ def test_validation_set_is_fixed_and_different_from_the_truth(name):
 @pytest.mark.parametrize('factor', [1.0, 1.7, 3.0])
 def test_aligned_depth_is_of_measured_values_at_most_a_rectangle_away(factor):
     rgb, depth = scene(240, 320)
-    aligned = d.Aligned(factor, focal_baseline=5)(rgb, depth, rng())
+    aligned = d.AlignedDepth(factor, focal_baseline=5)(rgb, depth, rng())
     seen = aligned > 0
     assert seen[depth > 0].mean() > 0.85
     reach = 2 * math.ceil(factor) + 1
@@ -792,7 +792,7 @@ def test_aligned_depth_is_of_measured_values_at_most_a_rectangle_away(factor):
 def test_aligned_depth_lacks_what_the_other_camera_does_not_see(mirrored):
     rgb, depth = constant(60, 200, 4.0)
     depth[:, 80:120] = 1.0
-    hidden = d.Aligned(1, 20, mirrored)(rgb, depth, rng())[30] == 0
+    hidden = d.AlignedDepth(1, 20, mirrored)(rgb, depth, rng())[30] == 0
     # 20 (1 / 1 - 1 / 4) px
     columns = np.flatnonzero(hidden)
     assert len(columns) in (14, 15, 16)
@@ -803,15 +803,15 @@ def test_aligned_depth_lacks_what_the_other_camera_does_not_see(mirrored):
 @pytest.mark.parametrize(('options', 'quoted'), [((0.5,), '0.5'), ((2, 0.1), '0.1')])
 def test_aligned_depth_says_what_is_allowed(options, quoted):
     with pytest.raises(ValueError, match=f'is {quoted}; allowed is 1 to'):
-        d.Aligned(*options)
+        d.AlignedDepth(*options)
 
 
-def test_enlarged_depth_has_the_share_of_rgb_s_size():
+def test_upsampled_depth_has_the_share_of_rgb_s_size():
     rgb, depth = scene(96, 128)
     low = depth[::4, ::4]
     for share, shape in ((1, (96, 128)), (0.5, (48, 64)), (0.1, low.shape)):
-        large = d.Enlarge(share)(rgb, low, rng())
+        large = d.Upsample(share)(rgb, low, rng())
         assert large.shape == shape
         assert np.isin(large, low).all()
     with pytest.raises(ValueError, match=r'is 0\.05; allowed is 0\.1 to 1'):
-        d.Enlarge(0.05)
+        d.Upsample(0.05)

@@ -17,7 +17,7 @@ from depth_sr_ros.ros.frame_processor import (
     FrameDroppedError,
     FrameProcessor,
     shrink,
-    within,
+    within_range,
 )
 from depth_sr_ros.ros.image_codec import depth_buffer, encode_depth_into, encode_image_into
 from depth_sr_ros.ros.input_formats import depth_format, rgb_format
@@ -44,16 +44,16 @@ def test_only_what_is_measured_within_the_range_counts():
     depth = np.float32([[0, 0.2, 0.3, 1], [4, 4.001, np.inf, np.nan]])
     expected = [[0, 0, np.float32(0.3), 1], [4, 0, 0, 0]]
     before = depth.copy()
-    np.testing.assert_array_equal(within(depth, np.float32(0.3), 4), expected)
+    np.testing.assert_array_equal(within_range(depth, np.float32(0.3), 4), expected)
     np.testing.assert_array_equal(depth, before)
     with pytest.raises(FrameDroppedError) as caught:
-        within(depth, 5, 9)
+        within_range(depth, 5, 9)
     assert (caught.value.cause, caught.value.sentence) == (
         'no valid depth',
         'all 5 measurements, 0.2 to 4 m, lie outside of depth_range [5, 9]',
     )
     # Without any the pipeline says so.
-    assert not within(np.zeros((2, 2), np.float32), 5, 9).any()
+    assert not within_range(np.zeros((2, 2), np.float32), 5, 9).any()
 
 
 class Pipeline:

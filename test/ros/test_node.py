@@ -200,7 +200,7 @@ def test_measurements_outside_of_the_range_are_none(client, node):
     assert client.set_parameters(depth_range=[0.0, 0.0]) == [True, '']
 
 
-def test_depth_enlarged_by_repeating_pixels_is_named_once(client, node):
+def test_upsampled_depth_is_named_once(client, node):
     small = np.random.default_rng(0).integers(500, 3000, (32, 48)).astype(np.uint16)
     client.exchange(RGB, small.repeat(2, axis=0).repeat(2, axis=1))
     client.exchange(RGB, small.repeat(2, axis=0).repeat(2, axis=1))

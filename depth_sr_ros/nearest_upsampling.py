@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth maps that were enlarged by repeating their pixels, at the size at which they were measured.
+"""Undoing nearest-neighbour upsampling: depth at the size at which it was measured.
 
-Drivers and bringups bring depth to the size of the RGB image by nearest-neighbour resizing, and
-some cameras measure one pixel of each cell. The outlines of such maps end where cells end: as depth
+Drivers and bringups bring depth to the size of the RGB image by repeating pixels, and some cameras
+measure one pixel of each cell. The outlines of such maps end where cells end: as depth
 of full resolution they look right, and are a pixel or more beside the object.
 """
 
@@ -24,8 +24,7 @@ _SEEN_BORDERS = 0.7
 _JUMP = 0.05
 _NOISY_FACTORS = (4, 3, 2)
 # Where noise was added to repeated pixels, at most this share of the jumps that there would be by
-# chance are inside of cells (in the simulated Kinect's frames of Choi et al. 0.13 to 0.24, in those
-# of cameras 0.8 to 1.2), and chance would have it so with a probability of exp(-14) at most.
+# chance are inside of cells, and chance would have it so with a probability of exp(-14) at most.
 _LARGEST_INSIDE, _LEAST_EVIDENCE = 0.3, 14.0
 # Rows (or columns) that tell where columns (or rows) change; to see that there is nothing, few will
 # do.
@@ -33,18 +32,18 @@ _LINES, _FEW_LINES = 120, 8
 _BY_CORNER, _BY_CENTRE = 0, 1  # see `_cells`
 
 
-def without_repetition(depth: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Undo what nearest-neighbour enlargement did to a depth map.
+def undo_nearest_upsampling(depth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The map from which `depth` was made by nearest-neighbour upsampling.
 
     Found are repeated pixels that are equal, at any ratio of 1.1 to 32, and, where noise was added
     afterwards, cells of 2x2, 3x3 or 4x4 pixels.
 
     Args:
-        depth: (h, w), metres; 0, NaN and infinities are no measurement.
+        depth: float32 (h, w), metres; 0, NaN and infinities are no measurement.
 
     Returns:
-        One measurement of each cell, as in `depth` (where noise makes them differ, the lower
-        median); `depth` itself where nothing is repeated.
+        float32, smaller: one measurement of each cell, as in `depth` (where noise makes them
+        differ, the lower median; 0 = no measurement). `depth` itself where nothing is repeated.
     """
     rows, columns = (_exact_cells(depth, axis) for axis in (0, 1))
     if rows is not None and columns is not None:
@@ -80,21 +79,19 @@ def _exact_cells(depth: NDArray, axis: int) -> NDArray[np.intp] | None:
             return None
     counts, possible = _possible_borders(length)
     fewest, most = np.searchsorted(counts, [borders + 1, (borders + 1) / _SEEN_BORDERS])
-    values = _measured(depth if axis == 0 else depth.T)
-    for count, allowed in zip(counts[fewest:most], possible[fewest:most], strict=True):
-        for convention in np.flatnonzero(~(changes > allowed).any(axis=1)):
-            place = np.arange(count)
-            # Never a pixel that may be of either cell, if the cell has another.
-            samples = (2 * place + 1) * length // (2 * count)
-            if convention == _BY_CORNER:
-                samples = -((-place - 1) * length // count) - 1
-            # In all lines, so that nothing is lost.
-            same = [
-                values == values[samples[cells]]
-                for cells in _cells(length, int(count), int(convention))
-            ]
-            if (same[0] | same[1]).all():
-                return samples
+    fitting = possible[fewest:most][..., changes].all(axis=2)
+    for number, convention in np.argwhere(fitting).tolist():
+        count = int(counts[fewest + number])
+        place = np.arange(count)
+        # Never a pixel that may be of either cell, if the cell has another.
+        samples = (2 * place + 1) * length // (2 * count)
+        if convention == _BY_CORNER:
+            samples = -((-place - 1) * length // count) - 1
+        # In all lines, so that nothing is lost.
+        values = _measured(depth if axis == 0 else depth.T)
+        same = [values == values[samples[cells]] for cells in _cells(length, count, convention)]
+        if (same[0] | same[1]).all():
+            return samples
     return None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth maps that were enlarged by repeating pixels, as drivers and bringups do."""
+"""Depth that drivers and bringups upsampled by repeating pixels."""
 
 import cv2
 import numpy as np
@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from depth_sr_ros.data.degradation import parse_degradation
 from depth_sr_ros.data.depth_sensors import Kinect
+from depth_sr_ros.export import export
+from depth_sr_ros.inference.onnx_graph import GraphSizes
+from depth_sr_ros.model.config import FusionUNetConfig
+from depth_sr_ros.nearest_upsampling import undo_nearest_upsampling
 from depth_sr_ros.pipeline import DepthSRPipeline
-from depth_sr_ros.repetition import without_repetition
 
 
 def measured(width, height, seed=0):
@@ -32,7 +35,7 @@ def image(width, height, seed=1):
     return np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
 
 
-def enlarged(depth, size, method):
+def upsampled(depth, size, method):
     if method == 'torch':
         tensor = torch.from_numpy(depth)[None, None]
         return torch.nn.functional.interpolate(tensor, size[::-1], mode='nearest-exact')[
@@ -50,8 +53,8 @@ def enlarged(depth, size, method):
 )
 def test_equal_pixels_are_found_at_every_ratio(width, ratio, method, seed):
     small = measured(width, width * 3 // 4, seed)
-    large = enlarged(small, tuple(round(n * ratio) for n in small.shape[::-1]), method)
-    np.testing.assert_array_equal(without_repetition(large), small)
+    large = upsampled(small, tuple(round(n * ratio) for n in small.shape[::-1]), method)
+    np.testing.assert_array_equal(undo_nearest_upsampling(large), small)
 
 
 @pytest.mark.parametrize('size', [(640, 480), (848, 480), (1280, 720), (1920, 1080)])
@@ -59,28 +62,30 @@ def test_equal_pixels_are_found_at_every_ratio(width, ratio, method, seed):
 def test_sizes_of_cameras(size, low):
     small = measured(*low)
     for method in ('INTER_NEAREST', 'INTER_NEAREST_EXACT'):
-        np.testing.assert_array_equal(without_repetition(enlarged(small, size, method)), small)
+        np.testing.assert_array_equal(
+            undo_nearest_upsampling(upsampled(small, size, method)), small
+        )
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -1.0])
 def test_what_is_missing_may_be_written_in_any_way(value):
     small = measured(160, 120)
     small[small == 0] = value
-    large = enlarged(small, (640, 480), 'INTER_NEAREST')
-    np.testing.assert_array_equal(without_repetition(large), small)
+    large = upsampled(small, (640, 480), 'INTER_NEAREST')
+    np.testing.assert_array_equal(undo_nearest_upsampling(large), small)
 
 
 def test_one_pixel_that_differs_and_nothing_is_lost():
-    large = enlarged(measured(256, 192), (640, 480), 'INTER_NEAREST')
+    large = upsampled(measured(256, 192), (640, 480), 'INTER_NEAREST')
     large[101, 202] = 1.234
-    assert without_repetition(large) is large
+    assert undo_nearest_upsampling(large) is large
 
 
 def test_one_pixel_that_differs_from_many_is_noise():
     small = measured(160, 120)
-    large = enlarged(small, (640, 480), 'INTER_NEAREST')
+    large = upsampled(small, (640, 480), 'INTER_NEAREST')
     large[101, 202] = 1.234
-    np.testing.assert_array_equal(without_repetition(large), small)
+    np.testing.assert_array_equal(undo_nearest_upsampling(large), small)
 
 
 @pytest.mark.parametrize('cell', [2, 3, 4])
@@ -88,7 +93,7 @@ def test_cells_with_noise_in_them_become_medians(cell):
     truth = measured(192 * cell, 144 * cell)
     sensor = Kinect(cell=cell, jitter=0.25, edge_holes=0.1, shadow=False)
     noisy = sensor(image(192 * cell, 144 * cell), truth, np.random.default_rng(2))
-    low = without_repetition(noisy)
+    low = undo_nearest_upsampling(noisy)
     assert low.shape == (144, 192)
     pixels = noisy.reshape(144, cell, 192, cell).transpose(0, 2, 1, 3).reshape(144, 192, -1)
     for row, column in np.random.default_rng(3).integers(0, 144, (200, 2)):
@@ -107,7 +112,7 @@ def test_what_was_measured_at_its_size_stays(degradation):
         depth = measured(640, 480, seed)
         rng = np.random.default_rng(seed)
         depth = parse_degradation(degradation)(image(640, 480), depth, rng)
-        assert without_repetition(depth) is depth
+        assert undo_nearest_upsampling(depth) is depth
 
 
 def test_a_few_outlines_may_lie_between_cells_by_chance():
@@ -115,16 +120,16 @@ def test_a_few_outlines_may_lie_between_cells_by_chance():
     depth = 3 + 0.01 * rng.standard_normal((480, 640), dtype=np.float32)
     for left in (40, 240, 440):
         depth[120:360, left : left + 120] -= 1.5
-    assert without_repetition(depth) is depth
+    assert undo_nearest_upsampling(depth) is depth
 
 
 @pytest.mark.parametrize('size', [(1, 1), (8, 8), (640, 480)])
 def test_maps_without_anything_to_see_stay(size):
     for value in (0.0, 2.0, np.nan):
         depth = np.full(size[::-1], value, np.float32)
-        assert without_repetition(depth) is depth
+        assert undo_nearest_upsampling(depth) is depth
     steps = np.repeat(np.float32([1, 2, 3, 4]), max(1, size[0] // 4))[None].repeat(size[1], 0)
-    assert without_repetition(steps) is steps
+    assert undo_nearest_upsampling(steps) is steps
 
 
 @pytest.fixture(scope='module')
@@ -132,9 +137,9 @@ def pipeline():
     return DepthSRPipeline.from_pretrained(device='cpu', backend='torch')
 
 
-def test_an_enlarged_map_gives_what_the_measured_one_gives(pipeline, caplog):
+def test_an_upsampled_map_gives_what_the_measured_one_gives(pipeline, caplog):
     rgb, small = image(320, 240), measured(80, 60)
-    large = parse_degradation('enlarged')(rgb, small, None)
+    large = parse_degradation('upsampled')(rgb, small, None)
     assert large.shape == (240, 320)
     expected = pipeline(rgb, small)
     assert not caplog.records
@@ -149,22 +154,46 @@ def test_an_enlarged_map_gives_what_the_measured_one_gives(pipeline, caplog):
     ]
 
 
-def test_a_file_of_fixed_size_gets_its_size():
-    class Engine:
-        fixed_sizes = ((320, 240), (80, 60), None)
+def test_a_file_of_fixed_sizes_gets_its_own(randomised, tmp_path):
+    pytest.importorskip('onnx')
+    pytest.importorskip('onnxruntime')
+    small_network = FusionUNetConfig(stem=4, widths=(8, 8, 8, 8), training_size=64)
+    model = randomised(small_network)
+    names = {'weights': 'small', 'digest': 'abc', 'relative_depth': 'none'}
 
-        def run(self, rgb, depth, out, relative):
-            self.came = depth
-            return np.zeros_like(out)
+    def pipeline_for(depth_size):
+        path = tmp_path / f'{depth_size[0]}.onnx'
+        path.write_bytes(export(model, None, GraphSizes((128, 96), depth_size), names))
+        return DepthSRPipeline.from_pretrained(path, device='cpu')
 
-    engine = Engine()
-    pipeline = DepthSRPipeline(engine, {})
-    rgb, small = image(320, 240), measured(80, 60)
-    large = enlarged(small, (320, 240), 'INTER_NEAREST')
-    pipeline(rgb, large)
-    np.testing.assert_array_equal(engine.came, small)
-    # What the file was made for is given as it is, and so is what the engine has to refuse.
-    for size in ((320, 240), (160, 120)):
-        engine.fixed_sizes = ((320, 240), size, None)
-        pipeline(rgb, large)
-        assert engine.came is large
+    rgb, small = image(128, 96), measured(32, 24)
+    large = upsampled(small, (128, 96), 'INTER_NEAREST')
+    pipeline = pipeline_for((32, 24))
+    np.testing.assert_array_equal(pipeline(rgb, large).depth, pipeline(rgb, small).depth)
+    # What the file was made for is given as it is, and what it has to refuse by its own size.
+    as_it_is = pipeline_for((128, 96))(rgb, large).depth
+    assert not np.allclose(as_it_is, pipeline(rgb, large).depth, rtol=1e-3)
+    other = pipeline_for((64, 48))
+    with pytest.raises(ValueError, match=r'exported for RGB 128x96 with depth 64x48, .* 128x96'):
+        other(rgb, large)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.integers(1, 80),
+    columns=st.integers(1, 80),
+    repeated=st.integers(1, 5),
+    values=st.lists(st.floats(width=32), min_size=1, max_size=6),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_whatever_comes_nothing_is_invented(rows, columns, repeated, values, seed):
+    rng = np.random.default_rng(seed)
+    depth = rng.choice(np.float32(values), (rows, columns)).repeat(repeated, 0).repeat(repeated, 1)
+    before = depth.copy()
+    result = undo_nearest_upsampling(depth)
+    np.testing.assert_array_equal(depth, before)
+    assert result.dtype == np.float32
+    assert all(n <= m for n, m in zip(result.shape, depth.shape, strict=True))
+    known = [image[np.isfinite(image) & (image > 0)] for image in (result, depth)]
+    assert np.isin(known[0], known[1]).all()
+    assert bool(known[0].size) == bool(known[1].size)
