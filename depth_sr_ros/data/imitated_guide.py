@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 
 _PATCH = 14
+# Pixels of an image of 480 lines by which outlines of a guide are beside those of the image.
+_NEAREST_MISPLACED, _FARTHEST_MISPLACED = 0.5, 10.0
 
 
 def _smooth_field(shape: tuple[int, int], cells: int, rng: np.random.Generator) -> np.ndarray:
@@ -62,3 +64,38 @@ def imitate_guide(
     small = (max(2, round(width * factor)), max(2, round(height * factor)))
     blurred = cv2.resize(relative.astype(np.float32), small, interpolation=cv2.INTER_AREA)
     return cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def misplace_guide(guide: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Move a guide's outlines beside those of the image that it belongs to.
+
+    As of a guide that was kept while the camera turned and moved (`guide_interval`), where what is
+    near moves most, and as networks draw outlines: a little beside them, elsewhere everywhere.
+
+    Args:
+        guide: float32 (H, W), relative inverse depth.
+        rng: source of all randomness.
+
+    Returns:
+        float32 (H, W), moved by 0.5 to 10 pixels of an image of 480 lines.
+    """
+    height, width = guide.shape
+    low, high = np.log([_NEAREST_MISPLACED, _FARTHEST_MISPLACED])
+    distance = float(np.exp(rng.uniform(low, high))) * min(height, width) / 480
+    angle = float(rng.uniform(0, 2 * np.pi))
+    nearness = (guide - guide.min()) / max(float(np.ptp(guide)), 1e-9)
+    # How much of it is translation: rotation moves all alike.
+    shift = distance * (1.0 - float(rng.uniform(0, 1)) * (1.0 - nearness))
+    moved = []
+    for direction in (np.cos(angle), np.sin(angle)):
+        field = 0.3 * distance * _smooth_field(guide.shape, int(rng.integers(2, 9)), rng)
+        moved.append((shift * direction + field).astype(np.float32))
+    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32),
+                                np.arange(height, dtype=np.float32))  # fmt: skip
+    return cv2.remap(
+        guide,
+        columns + moved[0],
+        rows + moved[1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )

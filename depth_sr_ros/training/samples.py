@@ -20,7 +20,7 @@ from depth_sr_ros.data.degradation import (
 )
 from depth_sr_ros.data.depth_holes import seen_through_glass
 from depth_sr_ros.data.frame import RGBDFrame
-from depth_sr_ros.data.imitated_guide import imitate_guide
+from depth_sr_ros.data.imitated_guide import imitate_guide, misplace_guide
 from depth_sr_ros.model.averaging import averaging_matrix, spreading_matrix
 from depth_sr_ros.model.consistency import SMALLEST_RATIO, Cells
 from depth_sr_ros.model.depth_sr import PreparedDepth, normalisation_of, prepare_depth
@@ -36,6 +36,8 @@ _MINIMUM_TRUTH = 0.2
 _CROP_ATTEMPTS = 8
 # Of the crops of frames with glass, those for which some is looked for, and how much of it.
 _GLASS_SHARE, _MINIMUM_GLASS = 0.7, 0.005
+# Of imitated guides, those whose outlines are beside the image's.
+_MISPLACED_GUIDES = 0.3
 # Of imitated guides, 0 to 1: neither the best nor the worst that training sees.
 _VALIDATION_GUIDE_QUALITY = 0.5
 
@@ -275,7 +277,10 @@ class FusionSamples(Dataset[list[Sample]]):
             (round(width * factor), round(height * factor)),
             interpolation=cv2.INTER_NEAREST_EXACT,
         )
-        return normalise_guide(imitate_guide(small, rng))
+        guide = imitate_guide(small, rng)
+        if rng.random() < _MISPLACED_GUIDES:
+            guide = misplace_guide(guide.astype(np.float32), rng)
+        return normalise_guide(guide)
 
     def _crop(
         self,

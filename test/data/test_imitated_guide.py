@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from depth_sr_ros.data.imitated_guide import imitate_guide
+from depth_sr_ros.data.imitated_guide import imitate_guide, misplace_guide
 
 
 def rng(seed=0):
@@ -64,3 +64,17 @@ def test_the_same_seed_gives_the_same(quality):
     first = imitate_guide(truth, rng(5), quality)
     np.testing.assert_array_equal(first, imitate_guide(truth, rng(5), quality))
     assert not np.array_equal(first, imitate_guide(truth, rng(6), quality))
+
+
+def test_misplaced_guide_moves_outlines_by_a_bounded_distance():
+    guide = np.zeros((240, 320), np.float32)
+    guide[60:180, 80:240] = 1
+    moved = [misplace_guide(guide, rng(seed)) for seed in range(40)]
+    # At 240 lines the farthest are 5 pixels, and the smooth field adds a third of it at most.
+    inner, outer = np.s_[70:170, 90:230], np.ones_like(guide, bool)
+    outer[50:190, 70:250] = False
+    assert all((image[inner] > 0.99).all() and (image[outer] < 0.01).all() for image in moved)
+    changed = [np.abs(image - guide).sum() / (2 * (120 + 160)) for image in moved]
+    assert min(changed) < 0.5
+    assert 1.5 < max(changed) < 5
+    np.testing.assert_array_equal(moved[7], misplace_guide(guide, rng(7)))
