@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
     parser.add_argument('--format', choices=FORMATS, default='onnx', help='onnx')
     parser.add_argument('--out', type=Path, required=True, help='file to write (NAME.onnx)')
-    parser.add_argument('--weights', help='default: embedded; or a folder or hub id')
+    parser.add_argument('--weights', help='default: embedded; base, or a folder or hub id')
     parser.add_argument(
         '--relative-depth',
         help="'embedded', 'off' or a Depth Anything checkpoint; default: what the weights "

@@ -34,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--scale', type=float, help='first downsample depth by this factor')
     parser.add_argument('--noise', type=float, help='first add noise, sigma relative to depth')
     parser.add_argument('--seed', type=int, default=0, help='of the noise (0)')
-    parser.add_argument('--weights', help="default: embedded; 'interpolation' for no network")
+    parser.add_argument(
+        '--weights',
+        help="default: embedded; base; 'interpolation' for no network; a folder or hub id",
+    )
     parser.add_argument('--relative-depth', help="a Depth Anything checkpoint, or 'off'")
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:N')
     parser.add_argument('--precision', default='auto', help='auto, float32, bfloat16, float16')

@@ -246,8 +246,8 @@ class DepthSRPipeline:
         """Load weights.
 
         Args:
-            name_or_path: None or '' for the embedded default (no network access); the name of
-                other shipped weights; a folder or a Hugging Face id (safetensors only);
+            name_or_path: None or '' for the embedded default (no network access); 'base' for the
+                larger weights in the package; a folder or a Hugging Face id (safetensors only);
                 'interpolation' for no network at all: the interpolated input comes back;
                 or a file that `depth_sr export` wrote (NAME.onnx).
             relative_depth: 'embedded' for the guide stored with the weights, 'off' for none, a

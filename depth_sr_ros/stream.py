@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
 LONGEST_GUIDE_INTERVAL = 100
 # Pixels of the short side at which motion is looked for.
-_FLOW_SIZE = 240
+_FLOW_SIZE = 360
+# Of DIS: down to half of that size. Its finest presets take four times as long, its fastest looks at
+# a quarter of it only.
+_FINEST_SCALE = 1
 
 
 class _Flow:
-    """Moves a map from one picture of a scene to another."""
+    """Follows what moves from picture to picture, and moves a map along."""
 
     def __init__(self) -> None:
         try:
@@ -28,9 +31,34 @@ class _Flow:
                 "pip install 'depth_sr_ros[opencv]', or set guide_interval to 1"
             ) from error
         self._cv2 = cv2
-        self._search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._search.setFinestScale(_FINEST_SCALE)
+        self._last = np.empty((0, 0), np.uint8)
+        self._way = np.empty((0, 0, 2), np.float32)
 
-    def reduced(self, rgb: np.ndarray) -> np.ndarray:
+    def start(self, rgb: np.ndarray) -> None:
+        """From this picture, uint8 (H, W, 3), on."""
+        self._last = self._reduced(rgb)
+        self._way = np.zeros((*self._last.shape, 2), np.float32)
+
+    def follow(self, rgb: np.ndarray) -> None:
+        """To the next picture of the same size.
+
+        One step at a time: over several, things move farther than DIS finds them.
+        """
+        now = self._reduced(rgb)
+        step = self._search.calc(now, self._last, None)
+        self._way = step + self._taken(self._way, step)
+        self._last = now
+
+    def moved(self, values: np.ndarray) -> np.ndarray:
+        """float32 (g, k) that belongs to the first picture -> to the last one."""
+        rows, columns = values.shape
+        height, width = self._last.shape
+        scale = np.array([columns / width, rows / height], np.float32)
+        return self._taken(values, self._cv2.resize(self._way, (columns, rows)) * scale)
+
+    def _reduced(self, rgb: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) -> grey uint8, its short side _FLOW_SIZE."""
         height, width = rgb.shape[:2]
         scale = _FLOW_SIZE / min(height, width)
@@ -41,17 +69,14 @@ class _Flow:
         )
         return self._cv2.cvtColor(small, self._cv2.COLOR_RGB2GRAY)
 
-    def follow(self, values: np.ndarray, before: np.ndarray, now: np.ndarray) -> np.ndarray:
-        """float32 (g, k) that belongs to the reduced picture `before` -> to the picture `now`."""
-        flow = self._search.calc(now, before, None)
-        rows, columns = values.shape
-        scale = np.array([columns / now.shape[1], rows / now.shape[0]], np.float32)
-        flow = self._cv2.resize(flow, (columns, rows)) * scale
+    def _taken(self, values: np.ndarray, way: np.ndarray) -> np.ndarray:
+        """From where `way` (h, w, 2; x, y in pixels) leads to: float32 (h, w, ...)."""
+        rows, columns = values.shape[:2]
         x, y = np.meshgrid(np.arange(columns, dtype=np.float32), np.arange(rows, dtype=np.float32))
         return self._cv2.remap(
             values,
-            x + flow[..., 0],
-            y + flow[..., 1],
+            x + way[..., 0],
+            y + way[..., 1],
             self._cv2.INTER_LINEAR,
             borderMode=self._cv2.BORDER_REPLICATE,
         )
@@ -62,7 +87,7 @@ class DepthSRStream:
 
     With a `guide_interval` of N, Depth Anything sees every N-th frame and its answer serves for
     that one and the N - 1 after it, moved along by optical flow (DIS: Kroeger et al., ECCV 2016;
-    2 ms on one core). That costs accuracy where the scene moves and saves most of the time where
+    some 10 ms on one core). That costs accuracy where the scene moves and saves most of the time where
     the guide is what is slow: docs/performance.md has both, measured. It sees a frame out of turn
     when the image's size changes and after `reset`.
 
@@ -84,7 +109,6 @@ class DepthSRStream:
         self.guide_interval = guide_interval
         self._flow = None if guide_interval == 1 else _Flow()
         self._relative: np.ndarray | None = None
-        self._seen = np.empty(0, np.uint8)
         self._size: tuple[int, ...] = ()
         self._served = 0
 
@@ -102,11 +126,11 @@ class DepthSRStream:
             self._size = rgb.shape[:2]
         relative = self._relative
         if relative is not None:
-            seen = self._flow.reduced(rgb)
             if self._served == 0:
-                self._seen = seen
+                self._flow.start(rgb)
             else:
-                relative = self._flow.follow(relative, self._seen, seen)
+                self._flow.follow(rgb)
+                relative = self._flow.moved(relative)
         result = self.pipeline(rgb, depth, out=out, relative=relative)
         # A frame that was refused has not been served.
         self._served += 1

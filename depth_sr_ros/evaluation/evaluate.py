@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--frames', type=int, help='at most this many frames of a set, spread over it'
     )
-    parser.add_argument('--weights', help="default: embedded; 'interpolation' for no network")
+    parser.add_argument(
+        '--weights',
+        help="default: embedded; base; 'interpolation' for no network; a folder or hub id",
+    )
     parser.add_argument('--relative-depth', help="a Depth Anything checkpoint, or 'off'")
     parser.add_argument(
         '--guide', choices=('own', 'off', 'imitated'), default='own',

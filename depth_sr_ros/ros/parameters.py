@@ -51,9 +51,10 @@ class NodeParameters:
     )
     weights: str = _parameter(
         '',
-        "Fusion network: empty = the weights in the package, 'interpolation' = no network (the "
-        'interpolated input passes through), a folder or Hugging Face id, or a file that '
-        'depth_sr export wrote (NAME.onnx).',
+        "Fusion network: empty = 'embedded', the small weights in the package; 'base' = the larger "
+        'ones there, for a GPU and a Depth Anything checkpoint (relative_depth); '
+        "'interpolation' = no network (the interpolated input passes through); a folder or Hugging "
+        'Face id; or a file that depth_sr export wrote (NAME.onnx).',
         read_only=True,
     )
     relative_depth: str = _parameter(
