@@ -31,7 +31,7 @@ TOPICS = {
 
 # Parameters that have an argument of their own; '' leaves what params_file says.
 PARAMETERS = {
-    'weights': "'' = params_file; 'base', 'interpolation' = no network, a folder, hub id, NAME.onnx",
+    'weights': "'' = params_file; 'base', 'interpolation', a folder or hub id, or NAME.onnx",
     'relative_depth': "'' = params_file; 'off', or a Depth Anything checkpoint: folder or id",
     'device': "'' = params_file; 'auto', 'cpu', 'cuda' or 'cuda:N'",
     'guide_interval': "'' = params_file; relative depth is computed for every so many frames",
