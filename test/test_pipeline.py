@@ -7,10 +7,19 @@ import sys
 import numpy as np
 import pytest
 
+from depth_sr_ros.data.degradation import parse_degradation
+from depth_sr_ros.data.imitated_guide import imitate_guide
+from depth_sr_ros.evaluation.guide_interval import clip_frames
+from depth_sr_ros.evaluation.metrics import rmse
 from depth_sr_ros.model.config import DepthSRConfig
 from depth_sr_ros.model.depth_sr import DepthSR
 from depth_sr_ros.model.interpolation import interpolate_depth
-from depth_sr_ros.pipeline import DepthSRPipeline, NoValidDepthError, embedded_weights
+from depth_sr_ros.pipeline import (
+    DepthSRPipeline,
+    NoValidDepthError,
+    embedded_weights,
+    state_digest,
+)
 
 
 @pytest.fixture(scope='module')
@@ -181,9 +190,35 @@ def test_folder_without_weights_is_named(tmp_path):
         DepthSRPipeline.from_pretrained(tmp_path)
 
 
+def test_base_makes_use_of_a_guide():
+    """On the demo's clip, a guide imitated from the truth: better than without, and than input."""
+    frame, other = (clip_frames(40)[i] for i in (3, 30))
+    pipeline = DepthSRPipeline.from_pretrained('base', device='cpu', backend='torch')
+    assert pipeline.description['relative_depth'] == 'none'
+    with pytest.raises(ValueError, match='hold no guide'):
+        DepthSRPipeline.from_pretrained('base', relative_depth='embedded')
+    for view in (frame, other):
+        truth = view.depth
+        depth = parse_degradation('scale=8,noise=0.02')(view.rgb, truth, np.random.default_rng(0))
+        guide = imitate_guide(truth, np.random.default_rng(0), 1.0)
+        interpolated = interpolate_depth(depth, truth.shape)
+        alone, guided = (
+            pipeline(view.rgb, depth, relative=relative).depth
+            for relative in (np.zeros((2, 2), np.float32), guide)
+        )
+        errors = [rmse(result, truth) for result in (interpolated, alone, guided)]
+        assert errors[1] < 0.9 * errors[0]
+        assert errors[2] < 0.95 * errors[1]
+
+
 def test_shipped_weights_are_small_and_load_without_network():
     folders = embedded_weights()
-    assert 'embedded' in folders
+    assert set(folders) == {'base', 'embedded'}
+    for name, folder in folders.items():
+        model = DepthSR.from_pretrained(str(folder))
+        assert model.config.name == name
+        # The card's figures are those of these weights.
+        assert f'digest {state_digest(model)}' in (folder / 'README.md').read_text()
     total = sum(path.stat().st_size for folder in folders.values() for path in folder.iterdir())
     assert total <= 14e6
     code = (
