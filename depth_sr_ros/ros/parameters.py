@@ -91,7 +91,8 @@ class NodeParameters:
         1,
         'The relative-depth network sees every so many frames, and its answer, moved along by '
         'optical flow, serves until the next: faster, and less accurate where the scene moves. '
-        '1 = every frame. Without a relative-depth network it means nothing.',
+        '1 = every frame; where the camera moves, 2 or 3, as more may be worse than no guide '
+        '(docs/performance.md). Without a relative-depth network it means nothing.',
         minimum=1,
         maximum=100,
         read_only=True,
