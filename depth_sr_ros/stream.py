@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 LONGEST_GUIDE_INTERVAL = 100
 # Pixels of the short side at which motion is looked for.
 _FLOW_SIZE = 360
-# Of DIS: down to half of that size, where its fastest preset stops at a quarter, and its 'medium'
-# one takes four times as long.
+# Of DIS: 1 is down to half of that size, where its fastest preset stops at a quarter. What is kept
+# is moved more exactly so.
 _FINEST_SCALE = 1
 
 
@@ -86,8 +86,8 @@ class DepthSRStream:
     """Called like the pipeline, with the frames of one camera in their order.
 
     With a `guide_interval` of N, Depth Anything sees every N-th frame and its answer serves for
-    that one and the N - 1 after it, moved along by optical flow (DIS: Kroeger et al., ECCV 2016;
-    some 10 ms on one core). That costs accuracy where the scene moves and saves most of the time
+    that one and the N - 1 after it, moved along by optical flow (DIS: Kroeger et al., ECCV 2016).
+    That costs accuracy where the scene moves and saves most of the time
     where the guide is what is slow: docs/performance.md has both, measured. It sees a frame out of
     turn when the image's size changes and after `reset`.
 

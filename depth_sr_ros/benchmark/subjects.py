@@ -186,7 +186,7 @@ def _embedded(guided: bool) -> Subject:
     )
 
 
-def _untrained(name: str) -> Subject:
+def _configuration(name: str) -> Subject:
     shipped = embedded_weights().get(name)
     if shipped is not None:
         model, weights = DepthSR.from_pretrained(str(shipped)), 'weights in the package'
@@ -473,8 +473,8 @@ def subjects() -> dict[str, Callable[[], Subject]]:
     found = {
         'embedded': lambda: _embedded(False),
         'embedded guided': lambda: _embedded(True),
-        'base': lambda: _untrained('base'),
-        'seed': lambda: _untrained('seed'),
+        'base': lambda: _configuration('base'),
+        'seed': lambda: _configuration('seed'),
         'Depth Anything Small': _depth_anything,
         'Prompt Depth Anything Small': _prompt_depth_anything,
     }

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 _PATCH = 14
-# Pixels of an image of 480 lines by which outlines of a guide are beside those of the image.
+# Pixels of an image of 480 lines by which the nearest outlines of a guide are beside the image's.
 _NEAREST_MISPLACED, _FARTHEST_MISPLACED = 0.5, 10.0
 
 
@@ -69,15 +69,17 @@ def imitate_guide(
 def misplace_guide(guide: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Move a guide's outlines beside those of the image that it belongs to.
 
-    As of a guide that was kept while the camera turned and moved (`guide_interval`), where what is
-    near moves most, and as networks draw outlines: a little beside them, elsewhere everywhere.
+    As those of a guide are that was kept while the camera turned and moved (`guide_interval`): what
+    is near moves most. A smooth field adds what networks draw beside the outlines.
 
     Args:
-        guide: float32 (H, W), relative inverse depth.
+        guide: float32 (H, W), relative inverse depth, finite.
         rng: source of all randomness.
 
     Returns:
-        float32 (H, W), moved by 0.5 to 10 pixels of an image of 480 lines.
+        float32 (H, W). What is nearest has moved by a distance drawn from 0.5 to 10 pixels of an
+        image of 480 lines, what is farther by as much or less; to that the field adds up to about
+        a third of the distance along each axis.
     """
     height, width = guide.shape
     low, high = np.log([_NEAREST_MISPLACED, _FARTHEST_MISPLACED])

@@ -279,7 +279,7 @@ class FusionSamples(Dataset[list[Sample]]):
         )
         guide = imitate_guide(small, rng)
         if rng.random() < _MISPLACED_GUIDES:
-            guide = misplace_guide(guide.astype(np.float32), rng)
+            guide = misplace_guide(guide, rng)
         return normalise_guide(guide)
 
     def _crop(

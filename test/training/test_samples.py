@@ -9,6 +9,7 @@ from depth_sr_ros.data.frame import RGBDFrame
 from depth_sr_ros.data.rgbd_folder import RGBDFolder
 from depth_sr_ros.model.config import CONFIGURATIONS
 from depth_sr_ros.model.depth_sr import DepthNormalisation
+from depth_sr_ros.training import samples
 from depth_sr_ros.training.config import GuideMixture, SourceConfig, TrainingConfig
 from depth_sr_ros.training.samples import (
     FusionSamples,
@@ -103,6 +104,17 @@ def test_guides_follow_their_shares(frames_folder, share):
     dataset = FusionSamples(RGBDFolder(frames_folder), config)
     used = [bool(dataset[index][0]['relative'].any()) for index in range(6)]
     assert all(used) if share == 'imitated' else not any(used)
+
+
+def test_three_in_ten_imitated_guides_lie_beside_the_image(frames_folder, monkeypatch):
+    imitated = dataclasses.replace(CONFIG, guides=GuideMixture(none=0, small=0, imitated=1))
+    dataset = FusionSamples(RGBDFolder(frames_folder), imitated)
+    truth = np.ones((48, 64), np.float32)
+    truth[12:36, 16:48] = 2
+    # What is moved can be told: by it, everything is gone.
+    monkeypatch.setattr(samples, 'misplace_guide', lambda guide, _rng: np.zeros_like(guide))
+    guides = [dataset._relative('', truth, np.random.default_rng(seed)) for seed in range(200)]
+    assert 0.2 < np.mean([np.ptp(guide) == 0 for guide in guides]) < 0.4
 
 
 def test_a_crop_without_any_measurement_teaches_nothing():
