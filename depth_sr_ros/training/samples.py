@@ -21,6 +21,7 @@ from depth_sr_ros.data.degradation import (
 from depth_sr_ros.data.depth_holes import seen_through_glass
 from depth_sr_ros.data.frame import RGBDFrame
 from depth_sr_ros.data.imitated_guide import imitate_guide, misplace_guide
+from depth_sr_ros.data.relief import with_relief
 from depth_sr_ros.model.averaging import averaging_matrix, spreading_matrix
 from depth_sr_ros.model.consistency import SMALLEST_RATIO, Cells
 from depth_sr_ros.model.depth_sr import PreparedDepth, normalisation_of, prepare_depth
@@ -38,6 +39,8 @@ _CROP_ATTEMPTS = 8
 _GLASS_SHARE, _MINIMUM_GLASS = 0.7, 0.005
 # Of imitated guides, those whose outlines are beside the image's.
 _MISPLACED_GUIDES = 0.3
+# Of crops, those whose surfaces are not as smooth as they were rendered.
+_RELIEF_SHARE = 0.2
 # Of imitated guides, 0 to 1: neither the best nor the worst that training sees.
 _VALIDATION_GUIDE_QUALITY = 0.5
 
@@ -310,12 +313,14 @@ class FusionSamples(Dataset[list[Sample]]):
         factor = float(np.exp(rng.uniform(np.log(0.5), np.log(2.0))))
         crop = crop * np.float32(factor)
         image = np.ascontiguousarray(rgb[window])
+        seen = np.ascontiguousarray(sensed[window]) * np.float32(factor)
+        if self.config.degradation == 'training' and rng.random() < _RELIEF_SHARE:
+            image, (crop, seen) = with_relief(image, (crop, seen), rng)
         if self.config.degradation == 'training':
             # Densities are those of the whole frame that the crop is cut from.
             degradation = training_degradation(rng, truth.shape)
         else:
             degradation = parse_degradation(self.config.degradation)
-        seen = np.ascontiguousarray(sensed[window]) * np.float32(factor)
         degraded = degradation(image, seen, rng)
         image = self._recolour(image, rng)
         # The frame's statistics come from its measurements: those are noisier than the truth.

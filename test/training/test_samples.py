@@ -117,6 +117,20 @@ def test_three_in_ten_imitated_guides_lie_beside_the_image(frames_folder, monkey
     assert 0.2 < np.mean([np.ptp(guide) == 0 for guide in guides]) < 0.4
 
 
+def test_one_in_five_crops_has_surfaces_with_relief():
+    depth = np.full((96, 128), 2.0, np.float32)
+    frame = RGBDFrame(np.zeros((96, 128, 3), np.uint8), depth, None, 'wall')
+    crops = [crop for index in range(100) for crop in FusionSamples([frame], CONFIG)[index]]
+    assert (
+        0.1 < np.mean([bool(crop['truth'].amax() > crop['truth'].amin()) for crop in crops]) < 0.3
+    )
+    # What is trained under one degradation sees the frames as they are.
+    one = dataclasses.replace(CONFIG, degradation='scale=4')
+    assert not any(
+        FusionSamples([frame], one)[n][0]['truth'].unique().numel() > 1 for n in range(40)
+    )
+
+
 def test_a_crop_without_any_measurement_teaches_nothing():
     rgb, truth = np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), np.float32)
     sample = make_sample(rgb, truth, np.zeros((4, 4), np.float32), None)
