@@ -46,6 +46,9 @@ class FusionUNetConfig:
             (`depth_sr_ros.model.denoising`); False in the seed.
         keeping: whether one more channel scales down all that is drawn into depth of full
             resolution, so that outlines which are right already stay; False in the seed.
+        colour_cells: pixels, even, of the cells on which the input is fitted to the colours
+            (`depth_sr_ros.model.colour_fit`): each fit is one more input, and one more map that is
+            offered; none in the seed.
     """
 
     stem: int = 2
@@ -64,6 +67,7 @@ class FusionUNetConfig:
     softening_sizes: tuple[int, ...] = ()
     denoising: bool = False
     keeping: bool = False
+    colour_cells: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         # JSON has no tuples.
@@ -74,13 +78,15 @@ class FusionUNetConfig:
                 raise ValueError(
                     f'{name} is {value}: expected {ENCODER_STAGES} positive whole numbers'
                 )
-        for name in ('smoothing_sizes', 'softening_sizes'):
+        for name in ('smoothing_sizes', 'softening_sizes', 'colour_cells'):
             value = tuple(getattr(self, name))
             object.__setattr__(self, name, value)
             if any(size < 2 for size in value):
                 raise ValueError(f'{name} is {value}: expected 2 or more each')
         if any(size % 2 == 0 for size in self.softening_sizes):
             raise ValueError(f'softening_sizes is {self.softening_sizes}: expected odd numbers')
+        if any(cell % 2 for cell in self.colour_cells):
+            raise ValueError(f'colour_cells is {self.colour_cells}: expected even numbers')
         if self.fitting_size < 0 or self.fitting_size == 1:
             raise ValueError(f'fitting_size is {self.fitting_size}: expected 0, or 2 or more')
         if self.stem not in (1, 2, 4, 8):
@@ -99,10 +105,17 @@ class FusionUNetConfig:
     def head_channels(self) -> int:
         """Gate, residual, confidence, and if any: trust in means, shares of offered maps.
 
-        Shares stand in the order smoothed, fitted, softened, denoised; what is kept is the last.
+        Shares stand in the order smoothed, fitted, softened, denoised; then comes what is kept,
+        and then the shares of the fits to the colours.
         """
         offered = len(self.smoothing_sizes) + bool(self.fitting_size) + len(self.softening_sizes)
-        return 3 + bool(self.consistency_steps) + offered + self.denoising + self.keeping
+        offered += self.denoising + len(self.colour_cells)
+        return 3 + bool(self.consistency_steps) + offered + self.keeping
+
+    @property
+    def low_resolution_channels(self) -> int:
+        """Normalised depth, validity, position in range, log range, RGB; fits to the colours."""
+        return 7 + len(self.colour_cells)
 
     @property
     def total_stride(self) -> int:
@@ -227,6 +240,7 @@ _EMBEDDED_FUSION = FusionUNetConfig(
     softening_sizes=(3, 7),
     denoising=True,
     keeping=True,
+    colour_cells=(4, 16),
 )
 
 CONFIGURATIONS: dict[str, DepthSRConfig] = {

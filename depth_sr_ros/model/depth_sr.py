@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from depth_sr_ros.model.averaging import fitted, smoothed, softened
+from depth_sr_ros.model.colour_fit import colour_fit
 from depth_sr_ros.model.config import DepthSRConfig
 from depth_sr_ros.model.consistency import (
     Cells,
@@ -212,6 +213,8 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             )
             guide = relative
         image = (rgb.float() - 0.5) * 4.0
+        config = self.config.fusion
+        fits = [colour_fit(clean, validity, rgb.float(), cell) for cell in config.colour_cells]
         low_resolution = torch.cat(
             [
                 torch.asinh((interpolated - normalisation.median) / normalisation.scale),
@@ -219,12 +222,12 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
                 (position - 0.5) * 4.0,
                 torch.log(span / interpolated.clamp_min(tiny) + 1e-3) * 0.5 + 1.5,
                 image,
+                *((position_of(fit) - 0.5) * 4.0 for fit in fits),
             ],
             dim=1,
         )
         prediction = self._predict(torch.cat([relative, image], dim=1), low_resolution, validity)
         gate, residual, confidence_logit, *others = prediction.float().split(1, dim=1)
-        config = self.config.fusion
         # In the order of `FusionUNetConfig.head_channels`.
         channels = iter(others)
         trust = next(channels) if config.consistency_steps else None
@@ -239,6 +242,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             offered.append((clean, next(channels)))
         if config.keeping:
             rough = self._kept(rough, next(channels), cells)
+        offered += [(fit, next(channels)) for fit in fits]
 
         def mixed_in(maps: list[tuple[Tensor, Tensor]], to: Tensor) -> Tensor:
             for image, share in maps:

@@ -20,7 +20,6 @@ from torch.nn import functional
 from depth_sr_ros.model.config import ENCODER_STAGES, FusionUNetConfig
 
 RELATIVE_CHANNELS = 4  # relative depth, RGB
-LOW_RESOLUTION_CHANNELS = 7  # normalised depth, validity, position in range, log range, RGB
 
 # Cells per side of a pooling window: windows move in steps of an eighth of their size.
 _WINDOW_CELLS = 8
@@ -297,7 +296,7 @@ class DetailHead(nn.Module):
     def __init__(self, config: FusionUNetConfig):
         super().__init__()
         width = config.detail_width
-        self.pixels = nn.Conv2d(1 + LOW_RESOLUTION_CHANNELS, width, 2, stride=2)
+        self.pixels = nn.Conv2d(1 + config.low_resolution_channels, width, 2, stride=2)
         factor = config.stem // 2
         self.features = nn.Sequential(
             nn.Conv2d(config.widths[0], width * factor**2, 1), nn.PixelShuffle(factor)
@@ -316,7 +315,7 @@ class DetailHead(nn.Module):
     def forward(
         self, decoded: Tensor, pixels: Tensor, inside: Tensor | None, valid: Tensor
     ) -> Tensor:
-        """Decoded (B, C, H / stem, W / stem), pixels (B, 8, H, W), masks (B, 1, H, W) ->
+        """Decoded (B, C, H / stem, W / stem), pixels (B, 1 + C, H, W), masks (B, 1, H, W) ->
         (B, `config.head_channels`, H, W)."""
         hidden = self.pixels(pixels) + self.features(decoded)
         weights = StageWeights.pooled(inside, valid, 2, self.block.windows)
@@ -341,7 +340,7 @@ class FusionUNet(nn.Module):
         ]
         self.windows = [Windows(window) for window in windows]
         self.relative_encoder = Encoder(RELATIVE_CHANNELS, config, windows)
-        self.low_resolution_encoder = Encoder(LOW_RESOLUTION_CHANNELS, config, windows)
+        self.low_resolution_encoder = Encoder(config.low_resolution_channels, config, windows)
         self.fusions = nn.ModuleList(
             Fusion(width, window) for width, window in zip(config.widths, windows, strict=True)
         )
@@ -394,7 +393,7 @@ class FusionUNet(nn.Module):
 
         Args:
             relative: (B, 4, H, W): normalised relative depth, RGB.
-            low_resolution: (B, 7, H, W): see LOW_RESOLUTION_CHANNELS.
+            low_resolution: (B, C, H, W): see `FusionUNetConfig.low_resolution_channels`.
             inside: float32 (B, 1, H, W): 1 in the image, 0 in its padding; None without padding.
             valid: float32 (B, 1, H, W): 1 where depth was measured.
 

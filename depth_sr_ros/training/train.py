@@ -139,14 +139,19 @@ def _grow(model: DepthSR, initial: DepthSR, origin: str) -> None:
     """Load what `initial` holds into `model`, which may have more parameters but none fewer.
 
     Of a tensor that only its first dimension has outgrown (a head with more channels) the first
-    entries are loaded.
+    entries are loaded; what only its second has (a convolution of more inputs) is zero.
     """
     import torch
 
     own, former = model.state_dict(), initial.state_dict()
     for name, tensor in former.items():
-        if name in own and own[name].shape[1:] == tensor.shape[1:] and len(own[name]) > len(tensor):
+        if name not in own or own[name].shape == tensor.shape:
+            continue
+        if own[name].shape[1:] == tensor.shape[1:] and len(own[name]) > len(tensor):
             former[name] = torch.cat([tensor, own[name][len(tensor) :]])
+        elif tensor.ndim == 4 and own[name][:, :1].shape == tensor[:, :1].shape:
+            more = own[name].shape[1] - tensor.shape[1]
+            former[name] = torch.nn.functional.pad(tensor, (0, 0, 0, 0, 0, max(0, more)))
     try:
         report = model.load_state_dict(former, strict=False)
     except RuntimeError as error:

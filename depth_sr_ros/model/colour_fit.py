@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth as the colours around each pixel tell it: a guided filter of the interpolated input.
+
+A fast guided filter (He et al., ECCV 2010; He and Sun, arXiv 1505.00996): in each window inverse
+depth is a linear function of the colour by least squares, found on cells of several pixels and
+evaluated at every pixel, so that its edges are those of the image. By itself it also draws what is
+only printed; the network takes from it what it believes. To tell on which side of an edge a pixel
+lies is to compare its colour with those of both sides, which a small network does badly.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from depth_sr_ros.model.averaging import made_once
+
+# Variance of a colour in [0, 1] in a window, below which it says nothing.
+_FLAT_COLOUR = 1e-3
+_MIDDLE = 0.5
+# Weight of what was not measured beside what was.
+_FILLED = 1e-3
+
+@made_once
+def _diagonal(device: torch.device) -> Tensor:
+    """1 where `_products` has squares; (1, 6, 1, 1)."""
+    place = torch.arange(6.0, device=device).view(1, 6, 1, 1)
+    return ((place == 0) | (place == 3) | (place == 5)).float()
+
+
+def _products(colour: Tensor) -> Tensor:
+    """Of each colour with itself and the later ones: (B, 3, h, w) -> (B, 6, h, w)."""
+    red, green, blue = colour.split(1, dim=1)
+    return torch.cat([red * colour, green * colour[:, 1:], blue * blue], dim=1)
+
+
+def _padded(image: Tensor, cell: int) -> Tensor:
+    height, width = image.shape[-2:]
+    bottom, right = -height % cell, -width % cell
+    # Padding by nothing copies.
+    if not bottom and not right:
+        return image
+    return functional.pad(image, (0, right, 0, bottom), mode='replicate')
+
+
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """Of one symmetric system per pixel, by cofactors.
+
+    Args:
+        matrix: (B, 6, h, w), its entries in the order of `_products`.
+        right: (B, 3, h, w).
+
+    Returns:
+        (B, 3, h, w).
+    """
+    a, b, c, d, e, f = matrix.split(1, dim=1)
+    cofactors = torch.cat(
+        [d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b],
+        dim=1,
+    )
+    determinant = (matrix[:, :3] * cofactors[:, :3]).sum(dim=1, keepdim=True)
+    p, q, r, s, t, u = cofactors.split(1, dim=1)
+    x, y, z = right.split(1, dim=1)
+    solved = torch.cat([p * x + q * y + r * z, q * x + s * y + t * z, r * x + t * y + u * z], dim=1)
+    return solved / determinant
+
+
+def colour_fit(depth: Tensor, validity: Tensor, rgb: Tensor, cell: int) -> Tensor:
+    """Inverse depth as a linear function of the colour in windows of 3x3 cells.
+
+    Args:
+        depth: float32 (B, 1, H, W), metres, without holes.
+        validity: float32 (B, 1, H, W): 1 where it was measured; what was filled weighs little.
+        rgb: float32 (B, 3, H, W) in [0, 1].
+        cell: side of a cell in pixels, an even number.
+
+    Returns:
+        float32 (B, 1, H, W), metres, above zero; beyond the depths around where colours are beyond
+        those of the window.
+    """
+    height, width = depth.shape[-2:]
+    inverse = 1.0 / depth.clamp_min(torch.finfo(torch.float32).tiny)
+    weight = validity + _FILLED
+    image = _padded(rgb, cell)
+    weighted = functional.avg_pool2d(
+        _padded(torch.cat([weight, weight * inverse], dim=1), cell), cell
+    )
+    # About a middle of zero, products are rounded less.
+    colour = functional.avg_pool2d(image, cell) - _MIDDLE
+    weight, value = weighted[:, :1], weighted[:, 1:] / weighted[:, :1]
+    moments = torch.cat(
+        [torch.ones_like(value), value, colour, colour * value, _products(colour)], dim=1
+    )
+    sums = functional.avg_pool2d(moments * weight, 3, stride=1, padding=1, count_include_pad=False)
+    mean, mean_colour, product, square = (sums[:, 1:] / sums[:, :1]).split([1, 3, 3, 6], dim=1)
+    covariance = square - _products(mean_colour) + _FLAT_COLOUR * _diagonal(depth.device)
+    slope = _solve(covariance, product - mean_colour * mean)
+    offset = mean - (slope * (mean_colour + _MIDDLE)).sum(dim=1, keepdim=True)
+    lines = torch.cat([slope, offset], dim=1)
+    # Linear between the cells' centres to blocks of 2x2 pixels, whose lines are the same.
+    lines = functional.interpolate(
+        lines, scale_factor=cell // 2, mode='bilinear', align_corners=False
+    )
+    lines = functional.interpolate(lines, scale_factor=2, mode='nearest')
+    fit = (lines[:, :3] * image).sum(dim=1, keepdim=True) + lines[:, 3:]
+    fit = fit[..., :height, :width]
+    # Far from the window's colours a steep line can reach zero.
+    return 1.0 / torch.maximum(fit, 0.5 * inverse.amin(dim=(-2, -1), keepdim=True))
