@@ -10,17 +10,21 @@ lies is to compare its colour with those of both sides, which a small network do
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from depth_sr_ros.model.averaging import made_once
+from depth_sr_ros.model.averaging import full_precision, made_once, spreading_matrix
 
 # Variance of a colour in [0, 1] in a window, below which it says nothing.
 _FLAT_COLOUR = 1e-3
 _MIDDLE = 0.5
 # Weight of what was not measured beside what was.
 _FILLED = 1e-3
+
 
 @made_once
 def _diagonal(device: torch.device) -> Tensor:
@@ -66,44 +70,95 @@ def _solve(matrix: Tensor, right: Tensor) -> Tensor:
     return solved / determinant
 
 
-def colour_fit(depth: Tensor, validity: Tensor, rgb: Tensor, cell: int) -> Tensor:
-    """Inverse depth as a linear function of the colour in windows of 3x3 cells.
+@made_once
+def _blocks(count: int, cell: int, device: torch.device | None = None) -> Tensor:
+    """(count cell, count): linear between the cells' centres, of blocks of two pixels."""
+    return spreading_matrix(
+        count, count * cell // 2, beyond=False, device=device
+    ).repeat_interleave(2, dim=0)
+
+
+class ColourCells(NamedTuple):
+    """Means over square cells of an image and of what was measured in it; float32.
+
+    Attributes:
+        colour: (B, 3, h, w), about a middle of zero, where products are rounded less.
+        weight: (B, 1, h, w), of the measurements.
+        value: (B, 1, h, w), inverse depth times weight.
+        cell: side of a cell in pixels.
+    """
+
+    colour: Tensor
+    weight: Tensor
+    value: Tensor
+    cell: int
+
+    @classmethod
+    def of(cls, depth: Tensor, validity: Tensor, rgb: Tensor, cell: int) -> ColourCells:
+        """See `colour_fits`."""
+        weight = validity + _FILLED
+        inverse = 1.0 / depth.clamp_min(torch.finfo(torch.float32).tiny)
+        colour, weight, value = (
+            functional.avg_pool2d(_padded(image, cell), cell)
+            for image in (rgb, weight, weight * inverse)
+        )
+        return cls(colour - _MIDDLE, weight, value, cell)
+
+    def coarser(self, cell: int) -> ColourCells:
+        """Cells of a multiple of the size."""
+        factor = cell // self.cell
+        colour, weight, value = (
+            functional.avg_pool2d(_padded(image, factor), factor)
+            for image in (self.colour, self.weight, self.value)
+        )
+        return ColourCells(colour, weight, value, cell)
+
+    def lines(self) -> Tensor:
+        """(B, 4, h, w): factors of the three colours and a constant, of inverse depth."""
+        colour, value = self.colour, self.value / self.weight
+        moments = torch.cat(
+            [torch.ones_like(value), value, colour, colour * value, _products(colour)], dim=1
+        )
+        sums = functional.avg_pool2d(
+            moments * self.weight, 3, stride=1, padding=1, count_include_pad=False
+        )
+        mean, mean_colour, product, square = (sums[:, 1:] / sums[:, :1]).split([1, 3, 3, 6], dim=1)
+        covariance = square - _products(mean_colour) + _FLAT_COLOUR * _diagonal(value.device)
+        slope = _solve(covariance, product - mean_colour * mean)
+        offset = mean - (slope * (mean_colour + _MIDDLE)).sum(dim=1, keepdim=True)
+        return torch.cat([slope, offset], dim=1)
+
+
+def colour_fits(depth: Tensor, validity: Tensor, rgb: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Inverse depth as a linear function of the colour, in windows of 3x3 cells of each size.
 
     Args:
         depth: float32 (B, 1, H, W), metres, without holes.
         validity: float32 (B, 1, H, W): 1 where it was measured; what was filled weighs little.
         rgb: float32 (B, 3, H, W) in [0, 1].
-        cell: side of a cell in pixels, an even number.
+        sizes: sides of cells in pixels, even numbers, each a multiple of the one before.
 
     Returns:
-        float32 (B, 1, H, W), metres, above zero; beyond the depths around where colours are beyond
-        those of the window.
+        For each size float32 (B, 1, H, W), metres, above zero; beyond the depths around where
+        colours are beyond those of the window.
     """
+    if not sizes:
+        return []
     height, width = depth.shape[-2:]
-    inverse = 1.0 / depth.clamp_min(torch.finfo(torch.float32).tiny)
-    weight = validity + _FILLED
-    image = _padded(rgb, cell)
-    weighted = functional.avg_pool2d(
-        _padded(torch.cat([weight, weight * inverse], dim=1), cell), cell
-    )
-    # About a middle of zero, products are rounded less.
-    colour = functional.avg_pool2d(image, cell) - _MIDDLE
-    weight, value = weighted[:, :1], weighted[:, 1:] / weighted[:, :1]
-    moments = torch.cat(
-        [torch.ones_like(value), value, colour, colour * value, _products(colour)], dim=1
-    )
-    sums = functional.avg_pool2d(moments * weight, 3, stride=1, padding=1, count_include_pad=False)
-    mean, mean_colour, product, square = (sums[:, 1:] / sums[:, :1]).split([1, 3, 3, 6], dim=1)
-    covariance = square - _products(mean_colour) + _FLAT_COLOUR * _diagonal(depth.device)
-    slope = _solve(covariance, product - mean_colour * mean)
-    offset = mean - (slope * (mean_colour + _MIDDLE)).sum(dim=1, keepdim=True)
-    lines = torch.cat([slope, offset], dim=1)
-    # Linear between the cells' centres to blocks of 2x2 pixels, whose lines are the same.
-    lines = functional.interpolate(
-        lines, scale_factor=cell // 2, mode='bilinear', align_corners=False
-    )
-    lines = functional.interpolate(lines, scale_factor=2, mode='nearest')
-    fit = (lines[:, :3] * image).sum(dim=1, keepdim=True) + lines[:, 3:]
-    fit = fit[..., :height, :width]
-    # Far from the window's colours a steep line can reach zero.
-    return 1.0 / torch.maximum(fit, 0.5 * inverse.amin(dim=(-2, -1), keepdim=True))
+    # Far from a window's colours a steep line can reach zero.
+    smallest = 0.5 / depth.amax(dim=(-2, -1), keepdim=True)
+    red, green, blue = rgb.split(1, dim=1)
+    fits = []
+    cells = ColourCells.of(depth, validity, rgb, sizes[0])
+    for size in sizes:
+        cells = cells.coarser(size) if size > cells.cell else cells
+        lines = cells.lines()
+        rows, columns = (
+            _blocks(count, size, depth.device)[:length]
+            for count, length in zip(lines.shape[-2:], (height, width), strict=True)
+        )
+        with full_precision(lines):
+            by_red, by_green, by_blue, offset = (rows @ (lines @ columns.T)).split(1, dim=1)
+        fit = by_red * red + by_green * green + by_blue * blue + offset
+        fits.append(1.0 / torch.maximum(fit, smallest))
+    return fits

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from depth_sr_ros.model.averaging import fitted, smoothed, softened
-from depth_sr_ros.model.colour_fit import colour_fit
+from depth_sr_ros.model.colour_fit import colour_fits
 from depth_sr_ros.model.config import DepthSRConfig
 from depth_sr_ros.model.consistency import (
     Cells,
@@ -214,7 +214,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             guide = relative
         image = (rgb.float() - 0.5) * 4.0
         config = self.config.fusion
-        fits = [colour_fit(clean, validity, rgb.float(), cell) for cell in config.colour_cells]
+        fits = colour_fits(clean, validity, rgb.float(), config.colour_cells)
         low_resolution = torch.cat(
             [
                 torch.asinh((interpolated - normalisation.median) / normalisation.scale),

@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 
 from depth_sr_ros.model import averaging
+from depth_sr_ros.model.colour_fit import colour_fits
 from depth_sr_ros.model.config import CONFIGURATIONS, DepthSRConfig, FusionUNetConfig
 from depth_sr_ros.model.denoising import denoised
 from depth_sr_ros.model.depth_sr import (
@@ -176,6 +177,7 @@ OFFERING = DepthSRConfig(
         softening_sizes=(3, 7),
         denoising=True,
         keeping=True,
+        colour_cells=(8,),
     ),
     name='offering',
 )
@@ -184,12 +186,18 @@ OFFERING = DepthSRConfig(
 @pytest.mark.parametrize(
     ('channel', 'offered'),
     [
-        (4, lambda depth, low, guide: averaging.smoothed(depth, 12)),
-        (5, lambda depth, low, guide: averaging.smoothed(depth, 48)),
-        (6, lambda depth, low, guide: averaging.fitted(depth, guide, 48)),
-        (7, lambda depth, low, guide: averaging.softened(depth, 3)),
-        (8, lambda depth, low, guide: averaging.softened(depth, 7)),
-        (9, lambda depth, low, guide: interpolate(denoised(low, low > 0), low > 0, (128, 160))),
+        (4, lambda prepared, guide, rgb: averaging.smoothed(prepared.interpolated, 12)),
+        (5, lambda prepared, guide, rgb: averaging.smoothed(prepared.interpolated, 48)),
+        (6, lambda prepared, guide, rgb: averaging.fitted(prepared.interpolated, guide, 48)),
+        (7, lambda prepared, guide, rgb: averaging.softened(prepared.interpolated, 3)),
+        (8, lambda prepared, guide, rgb: averaging.softened(prepared.interpolated, 7)),
+        (9, lambda prepared, guide, rgb: prepared.denoised),
+        (
+            11,
+            lambda prepared, guide, rgb: colour_fits(
+                prepared.denoised, prepared.validity, rgb, (8,)
+            )[0],
+        ),
     ],
 )
 def test_each_share_mixes_in_its_map(channel, offered):
@@ -205,7 +213,9 @@ def test_each_share_mixes_in_its_map(channel, offered):
     prepared = prepare_depth(depth, valid_mask(depth), (128, 160))
     assert (prepared.roughness == 1).all()
     normalised = normalise_relative_depth(guide)
-    expected = offered(prepared.interpolated, depth, normalised)
+    clean = interpolate(denoised(depth, depth > 0), depth > 0, (128, 160))
+    torch.testing.assert_close(prepared.denoised, clean)
+    expected = offered(prepared, normalised, rgb)
     expected = expected.clamp(prepared.lower, prepared.upper)
     with torch.inference_mode():
         output = model(rgb, depth, guide).depth
@@ -220,11 +230,12 @@ def test_only_depth_of_full_resolution_is_kept(randomised, factor):
     area = OFFERING.fusion.stem**2
     with torch.inference_mode():
         drawn = model(rgb, depth)
-        # The last channel: tanh(-9) is -1 in float32.
-        model.fusion.head[0].weight[-area:] = 0.0
-        model.fusion.head[0].bias[-area:] = -9.0
+        # Behind the shares of six maps: tanh(-9) is -1 in float32.
+        keeping = slice(10 * area, 11 * area)
+        model.fusion.head[0].weight[keeping] = 0.0
+        model.fusion.head[0].bias[keeping] = -9.0
         kept = model(rgb, depth)
-        model.fusion.head[0].bias[-area:] = 9.0
+        model.fusion.head[0].bias[keeping] = 9.0
         free = model(rgb, depth)
     assert (drawn.depth - drawn.interpolated).abs().max() > 0.01
     assert (free.depth - free.interpolated).abs().max() > 0.01
