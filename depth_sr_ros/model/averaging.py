@@ -69,6 +69,14 @@ def full_precision(tensor: Tensor) -> contextlib.AbstractContextManager:
     return torch.autocast(device, enabled=False)
 
 
+def pad_to_multiple(image: Tensor, multiple: int, mode: str = 'constant') -> Tensor:
+    """Pad (B, C, h, w) at the right and the bottom: with zeros, or in another mode of torch's."""
+    height, width = image.shape[-2:]
+    right, bottom = -width % multiple, -height % multiple
+    # Padding by nothing copies.
+    return functional.pad(image, (0, right, 0, bottom), mode) if right or bottom else image
+
+
 @made_once
 def averaging_matrix(count: int, length: int, device: torch.device | None = None) -> Tensor:
     """(count, length): the mean of `length` pixels over each of `count` equal cells."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,9 +47,9 @@ class FusionUNetConfig:
             (`depth_sr_ros.model.denoising`); False in the seed.
         keeping: whether one more channel scales down all that is drawn into depth of full
             resolution, so that outlines which are right already stay; False in the seed.
-        colour_cells: pixels, even, of the cells on which the input is fitted to the colours
-            (`depth_sr_ros.model.colour_fit`): each fit is one more input, and one more map that is
-            offered; none in the seed.
+        guided_filter_cells: sides in pixels of the cells on which the input is filtered with RGB as
+            the guide (`depth_sr_ros.model.guided_filter`), even, each a multiple of the one before:
+            each result is one more input, and one more map that is offered; none in the seed.
     """
 
     stem: int = 2
@@ -67,7 +68,7 @@ class FusionUNetConfig:
     softening_sizes: tuple[int, ...] = ()
     denoising: bool = False
     keeping: bool = False
-    colour_cells: tuple[int, ...] = ()
+    guided_filter_cells: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         # JSON has no tuples.
@@ -78,15 +79,19 @@ class FusionUNetConfig:
                 raise ValueError(
                     f'{name} is {value}: expected {ENCODER_STAGES} positive whole numbers'
                 )
-        for name in ('smoothing_sizes', 'softening_sizes', 'colour_cells'):
+        for name in ('smoothing_sizes', 'softening_sizes', 'guided_filter_cells'):
             value = tuple(getattr(self, name))
             object.__setattr__(self, name, value)
             if any(size < 2 for size in value):
                 raise ValueError(f'{name} is {value}: expected 2 or more each')
         if any(size % 2 == 0 for size in self.softening_sizes):
             raise ValueError(f'softening_sizes is {self.softening_sizes}: expected odd numbers')
-        if any(cell % 2 for cell in self.colour_cells):
-            raise ValueError(f'colour_cells is {self.colour_cells}: expected even numbers')
+        # Whatever is a multiple of an even number is even.
+        if any(b % a for a, b in itertools.pairwise((2, *self.guided_filter_cells))):
+            raise ValueError(
+                f'guided_filter_cells is {self.guided_filter_cells}: expected even numbers, each a '
+                'multiple of the one before'
+            )
         if self.fitting_size < 0 or self.fitting_size == 1:
             raise ValueError(f'fitting_size is {self.fitting_size}: expected 0, or 2 or more')
         if self.stem not in (1, 2, 4, 8):
@@ -106,16 +111,16 @@ class FusionUNetConfig:
         """Gate, residual, confidence, and if any: trust in means, shares of offered maps.
 
         Shares stand in the order smoothed, fitted, softened, denoised; then comes what is kept,
-        and then the shares of the fits to the colours.
+        and then the shares of the guided filters.
         """
         offered = len(self.smoothing_sizes) + bool(self.fitting_size) + len(self.softening_sizes)
-        offered += self.denoising + len(self.colour_cells)
+        offered += self.denoising + len(self.guided_filter_cells)
         return 3 + bool(self.consistency_steps) + offered + self.keeping
 
     @property
     def low_resolution_channels(self) -> int:
-        """Normalised depth, validity, position in range, log range, RGB; fits to the colours."""
-        return 7 + len(self.colour_cells)
+        """Normalised depth, validity, position in range, log range, RGB; guided filters."""
+        return 7 + len(self.guided_filter_cells)
 
     @property
     def total_stride(self) -> int:
@@ -240,7 +245,7 @@ _EMBEDDED_FUSION = FusionUNetConfig(
     softening_sizes=(3, 7),
     denoising=True,
     keeping=True,
-    colour_cells=(4, 16),
+    guided_filter_cells=(4, 16),
 )
 
 CONFIGURATIONS: dict[str, DepthSRConfig] = {

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from depth_sr_ros.model.averaging import fitted, smoothed, softened
-from depth_sr_ros.model.colour_fit import colour_fits
 from depth_sr_ros.model.config import DepthSRConfig
 from depth_sr_ros.model.consistency import (
     Cells,
@@ -24,6 +23,7 @@ from depth_sr_ros.model.consistency import (
 )
 from depth_sr_ros.model.denoising import denoised
 from depth_sr_ros.model.fusion_unet import FusionUNet
+from depth_sr_ros.model.guided_filter import guided_filter
 from depth_sr_ros.model.interpolation import (
     interpolate,
     local_range,
@@ -212,9 +212,10 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
                 relative, size=interpolated.shape[-2:], mode='bilinear', align_corners=False
             )
             guide = relative
-        image = (rgb.float() - 0.5) * 4.0
+        rgb = rgb.float()
+        image = (rgb - 0.5) * 4.0
         config = self.config.fusion
-        fits = colour_fits(clean, validity, rgb.float(), config.colour_cells)
+        filtered = guided_filter(clean, validity, rgb, config.guided_filter_cells)
         low_resolution = torch.cat(
             [
                 torch.asinh((interpolated - normalisation.median) / normalisation.scale),
@@ -222,7 +223,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
                 (position - 0.5) * 4.0,
                 torch.log(span / interpolated.clamp_min(tiny) + 1e-3) * 0.5 + 1.5,
                 image,
-                *((position_of(fit) - 0.5) * 4.0 for fit in fits),
+                *((position_of(depth) - 0.5) * 4.0 for depth in filtered),
             ],
             dim=1,
         )
@@ -242,7 +243,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             offered.append((clean, next(channels)))
         if config.keeping:
             rough = self._kept(rough, next(channels), cells)
-        offered += [(fit, next(channels)) for fit in fits]
+        offered += [(depth, next(channels)) for depth in filtered]
 
         def mixed_in(maps: list[tuple[Tensor, Tensor]], to: Tensor) -> Tensor:
             for image, share in maps:

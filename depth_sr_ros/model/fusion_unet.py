@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from depth_sr_ros.model.averaging import pad_to_multiple
 from depth_sr_ros.model.config import ENCODER_STAGES, FusionUNetConfig
 
 RELATIVE_CHANNELS = 4  # relative depth, RGB
@@ -26,14 +27,6 @@ _WINDOW_CELLS = 8
 # With fewer valid cells than this in its window, AdaIN takes the statistics of the filled map.
 _MINIMUM_VALID_CELLS = 16.0
 _EPSILON = 1e-5
-
-
-def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Zero-pad (B, C, h, w) at the right and the bottom."""
-    height, width = image.shape[-2:]
-    right, bottom = -width % multiple, -height % multiple
-    # Padding by nothing copies.
-    return functional.pad(image, (0, right, 0, bottom)) if right or bottom else image
 
 
 class Windows:

@@ -314,9 +314,9 @@ class FusionSamples(Dataset[list[Sample]]):
         crop = crop * np.float32(factor)
         image = np.ascontiguousarray(rgb[window])
         seen = np.ascontiguousarray(sensed[window]) * np.float32(factor)
-        if self.config.degradation == 'training' and rng.random() < _RELIEF_SHARE:
-            image, (crop, seen) = with_relief(image, (crop, seen), rng)
         if self.config.degradation == 'training':
+            if rng.random() < _RELIEF_SHARE:
+                image, (crop, seen) = with_relief(image, (crop, seen), rng)
             # Densities are those of the whole frame that the crop is cut from.
             degradation = training_degradation(rng, truth.shape)
         else:

@@ -145,13 +145,14 @@ def _grow(model: DepthSR, initial: DepthSR, origin: str) -> None:
 
     own, former = model.state_dict(), initial.state_dict()
     for name, tensor in former.items():
-        if name not in own or own[name].shape == tensor.shape:
-            continue
-        if own[name].shape[1:] == tensor.shape[1:] and len(own[name]) > len(tensor):
+        more = [
+            new - old for new, old in zip(own.get(name, tensor).shape, tensor.shape, strict=True)
+        ]
+        if more[:1] > [0] and not any(more[1:]):
             former[name] = torch.cat([tensor, own[name][len(tensor) :]])
-        elif tensor.ndim == 4 and own[name][:, :1].shape == tensor[:, :1].shape:
-            more = own[name].shape[1] - tensor.shape[1]
-            former[name] = torch.nn.functional.pad(tensor, (0, 0, 0, 0, 0, max(0, more)))
+        elif more[1:2] > [0] and not any(more[:1] + more[2:]):
+            shape = (len(tensor), more[1], *tensor.shape[2:])
+            former[name] = torch.cat([tensor, tensor.new_zeros(shape)], dim=1)
     try:
         report = model.load_state_dict(former, strict=False)
     except RuntimeError as error:

@@ -53,7 +53,7 @@ CONSISTENT = dataclasses.replace(
     softening_sizes=(3,),
     denoising=True,
     keeping=True,
-    colour_cells=(4, 16),
+    guided_filter_cells=(4, 16),
 )
 
 

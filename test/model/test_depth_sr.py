@@ -9,7 +9,6 @@ import torch
 from safetensors import safe_open
 
 from depth_sr_ros.model import averaging
-from depth_sr_ros.model.colour_fit import colour_fits
 from depth_sr_ros.model.config import CONFIGURATIONS, DepthSRConfig, FusionUNetConfig
 from depth_sr_ros.model.denoising import denoised
 from depth_sr_ros.model.depth_sr import (
@@ -20,6 +19,7 @@ from depth_sr_ros.model.depth_sr import (
     normalisation_of,
     prepare_depth,
 )
+from depth_sr_ros.model.guided_filter import guided_filter
 from depth_sr_ros.model.interpolation import interpolate, valid_mask
 from depth_sr_ros.model.relative_depth import normalise_relative_depth
 
@@ -177,7 +177,7 @@ OFFERING = DepthSRConfig(
         softening_sizes=(3, 7),
         denoising=True,
         keeping=True,
-        colour_cells=(8,),
+        guided_filter_cells=(8,),
     ),
     name='offering',
 )
@@ -194,7 +194,7 @@ OFFERING = DepthSRConfig(
         (9, lambda prepared, guide, rgb: prepared.denoised),
         (
             11,
-            lambda prepared, guide, rgb: colour_fits(
+            lambda prepared, guide, rgb: guided_filter(
                 prepared.denoised, prepared.validity, rgb, (8,)
             )[0],
         ),
@@ -221,6 +221,25 @@ def test_each_share_mixes_in_its_map(channel, offered):
         output = model(rgb, depth, guide).depth
     assert not torch.allclose(output, prepared.interpolated, rtol=1e-3)
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_network_sees_the_filtered_depth_as_it_sees_the_interpolated():
+    config = dataclasses.replace(DETAILED.fusion, guided_filter_cells=(4, 16), denoising=True)
+    model = randomised(DepthSRConfig(fusion=config))
+    seen = []
+    model.fusion.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[1]))
+    rgb, depth = scene(factor=4)
+    prepared = prepare_depth(depth, valid_mask(depth), (128, 160))
+    with torch.inference_mode():
+        model(rgb, depth)
+    filtered = guided_filter(prepared.denoised, prepared.validity, rgb, (4, 16))
+    assert seen[0].shape[1] == config.low_resolution_channels == 9
+    # The third channel is where the interpolated input lies between `lower` and `upper`.
+    for channel, image in ((2, prepared.interpolated), (7, filtered[0]), (8, filtered[1])):
+        share = (image - prepared.lower) / (prepared.upper - prepared.lower)
+        expected = (share.clamp(0.02, 0.98) - 0.5) * 4.0
+        came = seen[0][:, channel : channel + 1, :128, :160]
+        torch.testing.assert_close(came, expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize('factor', [1, 4])
@@ -413,7 +432,16 @@ def test_pickled_weights_are_not_read(tmp_path):
 
 @pytest.mark.parametrize(
     'values',
-    [{'stem': 3}, {'widths': (8, 8)}, {'decoder_blocks': (1, 1, 0, 1)}, {'detail_blocks': 0}],
+    [
+        {'stem': 3},
+        {'widths': (8, 8)},
+        {'decoder_blocks': (1, 1, 0, 1)},
+        {'detail_blocks': 0},
+        {'guided_filter_cells': (3,)},
+        {'guided_filter_cells': (0,)},
+        {'guided_filter_cells': (16, 4)},
+        {'guided_filter_cells': (4, 6)},
+    ],
 )
 def test_impossible_configurations_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):

@@ -296,7 +296,7 @@ def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_pat
             softening_sizes=(3,),
             denoising=True,
             keeping=True,
-            colour_cells=(4,),
+            guided_filter_cells=(4,),
         ),
         name='grown',
     )
@@ -311,7 +311,7 @@ def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_pat
             softening_sizes=(),
             denoising=False,
             keeping=False,
-            colour_cells=(),
+            guided_filter_cells=(),
         ),
     )
     monkeypatch.setitem(model_config.CONFIGURATIONS, 'grown', grown)

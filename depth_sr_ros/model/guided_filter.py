@@ -17,7 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from depth_sr_ros.model.averaging import full_precision, made_once, spreading_matrix
+from depth_sr_ros.model.averaging import (
+    full_precision,
+    made_once,
+    pad_to_multiple,
+    spreading_matrix,
+)
 
 # Variance of a colour in [0, 1] in a window, below which it says nothing.
 _FLAT_COLOUR = 1e-3
@@ -37,15 +42,6 @@ def _products(colour: Tensor) -> Tensor:
     """Of each colour with itself and the later ones: (B, 3, h, w) -> (B, 6, h, w)."""
     red, green, blue = colour.split(1, dim=1)
     return torch.cat([red * colour, green * colour[:, 1:], blue * blue], dim=1)
-
-
-def _padded(image: Tensor, cell: int) -> Tensor:
-    height, width = image.shape[-2:]
-    bottom, right = -height % cell, -width % cell
-    # Padding by nothing copies.
-    if not bottom and not right:
-        return image
-    return functional.pad(image, (0, right, 0, bottom), mode='replicate')
 
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:
@@ -82,10 +78,10 @@ class ColourCells(NamedTuple):
     """Means over square cells of an image and of what was measured in it; float32.
 
     Attributes:
-        colour: (B, 3, h, w), about a middle of zero, where products are rounded less.
+        colour: (B, 3, h, w), 0 to 1.
         weight: (B, 1, h, w), of the measurements.
         value: (B, 1, h, w), inverse depth times weight.
-        cell: side of a cell in pixels.
+        cell: side of a cell in pixels; 1 for the image itself.
     """
 
     colour: Tensor
@@ -93,29 +89,21 @@ class ColourCells(NamedTuple):
     value: Tensor
     cell: int
 
-    @classmethod
-    def of(cls, depth: Tensor, validity: Tensor, rgb: Tensor, cell: int) -> ColourCells:
-        """See `colour_fits`."""
-        weight = validity + _FILLED
-        inverse = 1.0 / depth.clamp_min(torch.finfo(torch.float32).tiny)
-        colour, weight, value = (
-            functional.avg_pool2d(_padded(image, cell), cell)
-            for image in (rgb, weight, weight * inverse)
-        )
-        return cls(colour - _MIDDLE, weight, value, cell)
-
     def coarser(self, cell: int) -> ColourCells:
-        """Cells of a multiple of the size."""
+        """Cells of a multiple of the size; those themselves where it is theirs."""
         factor = cell // self.cell
+        if factor == 1:
+            return self
         colour, weight, value = (
-            functional.avg_pool2d(_padded(image, factor), factor)
+            functional.avg_pool2d(pad_to_multiple(image, factor, mode='replicate'), factor)
             for image in (self.colour, self.weight, self.value)
         )
         return ColourCells(colour, weight, value, cell)
 
     def lines(self) -> Tensor:
         """(B, 4, h, w): factors of the three colours and a constant, of inverse depth."""
-        colour, value = self.colour, self.value / self.weight
+        # About a middle of zero, products are rounded less.
+        colour, value = self.colour - _MIDDLE, self.value / self.weight
         moments = torch.cat(
             [torch.ones_like(value), value, colour, colour * value, _products(colour)], dim=1
         )
@@ -129,36 +117,40 @@ class ColourCells(NamedTuple):
         return torch.cat([slope, offset], dim=1)
 
 
-def colour_fits(depth: Tensor, validity: Tensor, rgb: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """Inverse depth as a linear function of the colour, in windows of 3x3 cells of each size.
+def guided_filter(
+    depth: Tensor, validity: Tensor, rgb: Tensor, cells: Sequence[int]
+) -> list[Tensor]:
+    """Inverse depth as a linear function of the colour, in windows of 3x3 cells.
 
     Args:
         depth: float32 (B, 1, H, W), metres, without holes.
         validity: float32 (B, 1, H, W): 1 where it was measured; what was filled weighs little.
         rgb: float32 (B, 3, H, W) in [0, 1].
-        sizes: sides of cells in pixels, even numbers, each a multiple of the one before.
+        cells: sides of cells in pixels, even numbers, each a multiple of the one before.
 
     Returns:
-        For each size float32 (B, 1, H, W), metres, above zero; beyond the depths around where
+        For each side float32 (B, 1, H, W), metres, above zero; beyond the depths around where
         colours are beyond those of the window.
     """
-    if not sizes:
+    if not cells:
         return []
     height, width = depth.shape[-2:]
+    weight = validity + _FILLED
+    inverse = 1.0 / depth.clamp_min(torch.finfo(torch.float32).tiny)
     # Far from a window's colours a steep line can reach zero.
     smallest = 0.5 / depth.amax(dim=(-2, -1), keepdim=True)
     red, green, blue = rgb.split(1, dim=1)
-    fits = []
-    cells = ColourCells.of(depth, validity, rgb, sizes[0])
-    for size in sizes:
-        cells = cells.coarser(size) if size > cells.cell else cells
-        lines = cells.lines()
+    means = ColourCells(rgb, weight, weight * inverse, 1)
+    filtered = []
+    for cell in cells:
+        means = means.coarser(cell)
+        lines = means.lines()
         rows, columns = (
-            _blocks(count, size, depth.device)[:length]
+            _blocks(count, cell, depth.device)[:length]
             for count, length in zip(lines.shape[-2:], (height, width), strict=True)
         )
         with full_precision(lines):
             by_red, by_green, by_blue, offset = (rows @ (lines @ columns.T)).split(1, dim=1)
-        fit = by_red * red + by_green * green + by_blue * blue + offset
-        fits.append(1.0 / torch.maximum(fit, smallest))
-    return fits
+        line = by_red * red + by_green * green + by_blue * blue + offset
+        filtered.append(1.0 / torch.maximum(line, smallest))
+    return filtered
