@@ -296,12 +296,12 @@ def _draw_rounding(rng: np.random.Generator, probability: float) -> list[Degrada
 def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
     kind = rng.random()
     steps: list[Degradation] = []
-    if kind < 0.56:
+    if kind < 0.53:
         cell = 1
         if rng.random() < 0.8:
             cell = int(rng.choice([1, 2, 3], p=[0.6, 0.35, 0.05]))
             # Outlines that are right to the pixel must stay.
-            exact = 0.5 if cell == 1 else 0.2
+            exact = 0.65 if cell == 1 else 0.2
             # Mostly a cell's first pixel; where it is another, only RGB can tell.
             phase = (0, 0) if rng.random() < 0.75 else tuple(rng.integers(0, cell, 2).tolist())
             sensor: Degradation = Kinect(
@@ -335,13 +335,13 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
         if rng.random() < 0.4:
             steps.append(LowFrequencyBias(float(rng.uniform(0, 0.01))))
         steps += _draw_holes(rng, 0.35) + _draw_holes(rng, 0.35)
-    elif kind < 0.67:
+    elif kind < 0.63:
         sensor = TimeOfFlight(
             _log_uniform(rng, 1.5, 8), flying=float(rng.uniform(0, 0.7)),
             sigma=_log_uniform(rng, 0.001, 0.01),
         )  # fmt: skip
         steps += [sensor, *_draw_holes(rng, 0.4)]
-    elif kind < 0.78:
+    elif kind < 0.73:
         steps.append(PhoneLidar(_log_uniform(rng, 2, 8), stride=int(rng.integers(4, 9))))
     else:
         # Perfect but for holes and noise, as simulated cameras are: nothing hides what has to be

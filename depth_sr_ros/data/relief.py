@@ -10,7 +10,7 @@ import numpy as np
 
 # Wavelengths in pixels and size (standard deviation relative to the depth) that are drawn from.
 _WAVELENGTHS = (8.0, 96.0)
-_SIZES = (0.001, 0.02)
+_SIZES = (0.001, 0.01)
 _MOST_LAYERS = 3
 # Share of reliefs that cover a part of the image only, and of those that the image shows.
 _PARTIAL, _SHADED = 0.4, 0.6
@@ -44,7 +44,7 @@ def random_relief(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarra
         rng: source of all randomness.
 
     Returns:
-        float32 (H, W): factor of the depth, 0.94 to 1.06.
+        float32 (H, W): factor of the depth, 0.97 to 1.03.
     """
     relief = np.zeros(shape, np.float32)
     size = float(np.exp(rng.uniform(*np.log(_SIZES))))

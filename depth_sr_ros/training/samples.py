@@ -40,7 +40,7 @@ _GLASS_SHARE, _MINIMUM_GLASS = 0.7, 0.005
 # Of imitated guides, those whose outlines are beside the image's.
 _MISPLACED_GUIDES = 0.3
 # Of crops, those whose surfaces are not as smooth as they were rendered.
-_RELIEF_SHARE = 0.2
+_RELIEF_SHARE = 0.12
 # Of imitated guides, 0 to 1: neither the best nor the worst that training sees.
 _VALIDATION_GUIDE_QUALITY = 0.5
 
