@@ -31,6 +31,21 @@ def resize_matrix(length: int, new_length: int, options: dict[str, Any]) -> Tens
     return functional.interpolate(basis, size=(new_length, length), **options)[0, 0]
 
 
+def _is_grown_evenly(
+    options: dict[str, Any], size: tuple[int, int], new_size: tuple[int, int]
+) -> bool:
+    whole = all(new % old == 0 for old, new in zip(size, new_size, strict=True))
+    return whole and options == {'mode': 'bilinear', 'align_corners': False}
+
+
+def _grown(graph: Any, image: Any, *factors: int) -> Any:
+    """By whole factors: ONNX Runtime has that in the memory layout of its convolutions."""
+    nothing = graph.op('Constant', value_t=torch.zeros(0))
+    factors = graph.op('Constant', value_t=torch.tensor([1.0, 1.0, *factors]))
+    options = {'coordinate_transformation_mode_s': 'half_pixel', 'mode_s': 'linear'}
+    return graph.op('Resize', image, nothing, factors, **options)
+
+
 def _resize_symbolic(options: dict[str, Any]) -> Callable:
     def symbolic(graph: Any, image: Any, *arguments: Any) -> Any:
         traced = graph.original_node
@@ -39,6 +54,8 @@ def _resize_symbolic(options: dict[str, Any]) -> Callable:
             chosen['align_corners'] = bool(symbolic_helper._maybe_get_const(arguments[1], 'b'))
         height, width = next(traced.inputs()).type().sizes()[2:]
         new_height, new_width = traced.output().type().sizes()[2:]
+        if _is_grown_evenly(chosen, (height, width), (new_height, new_width)):
+            return _grown(graph, image, new_height // height, new_width // width)
         result = image
         if new_width != width:
             columns = resize_matrix(width, new_width, chosen).T.contiguous()

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from depth_sr_ros.inference import graph_operators
+from depth_sr_ros.model.consistency import has_cells
 from depth_sr_ros.model.depth_sr import DepthSR
 from depth_sr_ros.model.folding import fold
 from depth_sr_ros.model.interpolation import valid_mask
@@ -103,7 +104,9 @@ def build_graph(model: DepthSR, guide: RelativeDepth | None, sizes: GraphSizes) 
     """
     folded = copy.deepcopy(model).eval().to(memory_format=torch.contiguous_format)
     folded.relative_depth = None
-    fold(folded.fusion)
+    guided = sizes.relative is not None or guide is not None
+    low_resolution = has_cells(sizes.depth, sizes.rgb)
+    fold(folded.fusion, folded.needed_heads(guided=guided, low_resolution=low_resolution))
     inputs = [
         torch.zeros(sizes.rgb[1], sizes.rgb[0], 3, dtype=torch.uint8),
         torch.ones(sizes.depth[1], sizes.depth[0]),

@@ -107,15 +107,23 @@ class FusionUNetConfig:
             raise ValueError(f'consistency_steps is {self.consistency_steps}: expected 0 to 8')
 
     @property
-    def head_channels(self) -> int:
-        """Gate, residual, confidence, and if any: trust in means, shares of offered maps.
+    def heads(self) -> tuple[str, ...]:
+        """What the network's output channels are: gate, residual, confidence, and if any the rest.
 
-        Shares stand in the order smoothed, fitted, softened, denoised; then comes what is kept,
-        and then the shares of the guided filters.
+        That is the trust in means, the share of each offered map and what is kept.
         """
-        offered = len(self.smoothing_sizes) + bool(self.fitting_size) + len(self.softening_sizes)
-        offered += self.denoising + len(self.guided_filter_cells)
-        return 3 + bool(self.consistency_steps) + offered + self.keeping
+        return (
+            'gate',
+            'residual',
+            'confidence',
+            *(['trust'] if self.consistency_steps else []),
+            *(f'smoothed {size}' for size in self.smoothing_sizes),
+            *(['fitted'] if self.fitting_size else []),
+            *(f'softened {size}' for size in self.softening_sizes),
+            *(['denoised'] if self.denoising else []),
+            *(['kept'] if self.keeping else []),
+            *(f'guided filter {size}' for size in self.guided_filter_cells),
+        )
 
     @property
     def low_resolution_channels(self) -> int:

@@ -236,12 +236,16 @@ def consistent_gate(
     start = torch.logit(position)
     trust = trust * cells.averaged
     size = (gate.shape[-2], gate.shape[-1])
+    # What does not change from step to step is averaged once.
+    wanted = cells.residual + cells.mean(reach * position - fixed)
+    smallest = _TINY_SPAN * cells.mean(interpolated)
     for iteration in range(iterations):
         share = torch.sigmoid(start + gate)
-        change = cells.mean(reach * (share - position) + fixed)
-        slope = cells.mean(reach * share * (1.0 - share) + _TINY_SPAN * interpolated)
+        moved = reach * share
+        slope = cells.mean(moved * (1.0 - share)) + smallest
         slope = torch.where(cells.valid > 0, slope, 1.0)
-        step = _LARGEST_STEP * torch.tanh((cells.residual - change) / slope / _LARGEST_STEP)
+        step = (wanted - cells.mean(moved)) / slope
+        step = _LARGEST_STEP * torch.tanh(step / _LARGEST_STEP)
         # Neighbouring cells first move together, so that edges have no steps between them; what is
         # left to do then is for each cell alone.
         smooth = iteration < iterations - 1

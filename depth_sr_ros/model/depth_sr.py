@@ -205,13 +205,10 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
 
         position = position_of(interpolated)
         guide = relative
-        if relative is None:
-            relative = torch.zeros_like(interpolated)
-        elif relative.shape[-2:] != interpolated.shape[-2:]:
-            relative = functional.interpolate(
-                relative, size=interpolated.shape[-2:], mode='bilinear', align_corners=False
+        if guide is not None and guide.shape[-2:] != interpolated.shape[-2:]:
+            guide = functional.interpolate(
+                guide, size=interpolated.shape[-2:], mode='bilinear', align_corners=False
             )
-            guide = relative
         rgb = rgb.float()
         image = (rgb - 0.5) * 4.0
         config = self.config.fusion
@@ -227,32 +224,33 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             ],
             dim=1,
         )
-        prediction = self._predict(torch.cat([relative, image], dim=1), low_resolution, validity)
-        gate, residual, confidence_logit, *others = prediction.float().split(1, dim=1)
-        # In the order of `FusionUNetConfig.head_channels`.
-        channels = iter(others)
-        trust = next(channels) if config.consistency_steps else None
-        offered = [(smoothed(interpolated, n), next(channels)) for n in config.smoothing_sizes]
-        if config.fitting_size:
-            share = next(channels)
-            if guide is not None:
-                fit = fitted(interpolated, guide.float(), config.fitting_size)
-                offered.append((fit, share))
-        soft = [(softened(interpolated, n), next(channels)) for n in config.softening_sizes]
-        if config.denoising:
-            offered.append((clean, next(channels)))
-        if config.keeping:
-            rough = self._kept(rough, next(channels), cells)
-        offered += [(depth, next(channels)) for depth in filtered]
+        seen = image if guide is None else torch.cat([guide, image], dim=1)
+        prediction = self._predict(seen, low_resolution, validity).float().split(1, dim=1)
+        head = dict(zip(self.fusion.heads, prediction, strict=True))
+        sizes = config.smoothing_sizes
+        offered = [(smoothed(interpolated, n), head[f'smoothed {n}']) for n in sizes]
+        if config.fitting_size and guide is not None:
+            fit = fitted(interpolated, guide.float(), config.fitting_size)
+            offered.append((fit, head['fitted']))
+        sizes = config.softening_sizes
+        soft = [(softened(interpolated, n), head[f'softened {n}']) for n in sizes]
+        if config.denoising and cells is not None:
+            offered.append((clean, head['denoised']))
+        if config.keeping and (cells is None or cells.present is not None):
+            rough = self._kept(rough, head['kept'], cells)
+        sizes = config.guided_filter_cells
+        offered += [
+            (depth, head[f'guided filter {n}']) for depth, n in zip(filtered, sizes, strict=True)
+        ]
 
         def mixed_in(maps: list[tuple[Tensor, Tensor]], to: Tensor) -> Tensor:
             for image, share in maps:
                 to = to + torch.tanh(share) * (image.clamp(lower, upper) - interpolated)
             return to
 
-        gate = gate.clamp(-_LARGEST_GATE, _LARGEST_GATE)
+        gate = head['gate'].clamp(-_LARGEST_GATE, _LARGEST_GATE)
         bound = 0.5 * span + interpolated * self._residual_range(validity)
-        offset = mixed_in(offered, bound * torch.tanh(residual))
+        offset = mixed_in(offered, bound * torch.tanh(head['residual']))
         softening = rough * mixed_in(soft, torch.zeros_like(interpolated))
         if soft:
             position = position_of(interpolated + softening)
@@ -265,10 +263,10 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             step = reach * position * (1.0 - position) * factor / (1.0 + position * factor)
             return fixed + step
 
-        if trust is not None and cells is not None:
+        if config.consistency_steps and cells is not None:
             gate = consistent_gate(
                 gate,
-                torch.tanh(trust) * agreement(drawn(gate), reach, interpolated, cells),
+                torch.tanh(head['trust']) * agreement(drawn(gate), reach, interpolated, cells),
                 position=position,
                 reach=reach,
                 fixed=fixed,
@@ -278,7 +276,19 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             )
         result = interpolated + drawn(gate)
         result = torch.maximum(result, _NEAREST_SHARE * interpolated)
-        return DepthSROutput(result, confidence_logit, interpolated)
+        return DepthSROutput(result, head['confidence'], interpolated)
+
+    def needed_heads(self, *, guided: bool, low_resolution: bool) -> tuple[str, ...]:
+        """Those outputs of the network that `fuse` looks at.
+
+        Args:
+            guided: whether there is a guide.
+            low_resolution: whether the depth input is; see `has_cells`.
+        """
+        idle = {'kept'} if low_resolution else {'trust', 'denoised'}
+        if not guided:
+            idle.add('fitted')
+        return tuple(name for name in self.fusion.heads if name not in idle)
 
     @staticmethod
     def _kept(rough: Tensor, kept: Tensor, cells: Cells | None) -> Tensor:
@@ -294,8 +304,6 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         Returns:
             float32 (B, 1, H, W), 0 to 1.
         """
-        if cells is not None and cells.present is None:
-            return rough
         share = (1.0 + torch.tanh(kept)).clamp_max(1.0)
         if cells is not None:
             share = torch.where(cells.present, 1.0, share)

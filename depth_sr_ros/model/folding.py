@@ -2,11 +2,13 @@
 """The same network with fewer operations, for runtimes that execute a graph of fixed size.
 
 Scales and shifts before or behind a convolution move into its weights, convolutions whose output
-is cut in two become two, and pooling over windows becomes two matrix products. Results differ by
-rounding only; nothing of it can be trained.
+is cut in two become two, pooling over windows ends in two matrix products, and outputs that nobody
+looks at are not computed. Results differ by rounding only; nothing of it can be trained.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -23,47 +25,32 @@ from depth_sr_ros.model.fusion_unet import (
 
 
 class MatrixWindows(Windows):
-    """`Windows` as products with constant matrices, for maps of the sizes that come by.
+    """`Windows` with products of constant matrices in the place of padded pooling.
 
-    A graph runtime has few kernels for padded pooling and for resizing, and all have fast ones for
-    matrices. Tracing turns the matrices into constants.
+    A graph runtime has no fast kernel for that, and all have one for matrices. Tracing turns the
+    matrices into constants.
     """
 
-    def sum(self, values: Tensor) -> Tensor:
-        """As Windows.sum."""
-        height, width = (int(side) for side in values.shape[-2:])
-        single = self._is_single(height, width)
-        return self._sums(height, single) @ values @ self._sums(width, single).T
+    @classmethod
+    def like(cls, windows: Windows) -> MatrixWindows:
+        """The same windows."""
+        return cls(windows.window, windows.multiple)
 
-    def spread(self, coarse: Tensor, features: Tensor) -> Tensor:
-        """As Windows.spread."""
-        if self._is_single(*(int(side) for side in features.shape[-2:])) or self.step == 1:
-            return coarse
-        rows, columns = (self._spreading(int(side)) for side in features.shape[-2:])
-        return rows @ coarse @ columns.T
+    def _window_means(self, cells: Tensor) -> Tensor:
+        height, width = (int(length) for length in cells.shape[-2:])
+        single = max(height, width) <= self.side
+        return self._means(height, single) @ cells @ self._means(width, single).T
 
-    def _is_single(self, height: int, width: int) -> bool:
-        """Whether one window holds all."""
-        return max(height, width) <= self.step * max(1, self.window // self.step)
-
-    def _sums(self, length: int, single: bool) -> Tensor:
-        """(m, length): what `Windows.sum` does along one axis."""
-        cells = -(-length // self.step)
-        kernel = min(max(1, self.window // self.step), cells)
-        starts = np.arange(cells - kernel + 1)
+    def _means(self, length: int, single: bool) -> Tensor:
+        """(m, length): the means of the windows along one axis."""
+        kernel = min(self.side, length)
+        starts = np.arange(length - kernel + 1)
         if not single:
-            starts = (np.arange(cells) - (kernel - 1) // 2).clip(0, cells - kernel)
-        distance = np.arange(length) // self.step - starts[:, None]
+            starts = (np.arange(length) - (kernel - 1) // 2).clip(0, length - kernel)
+        distance = np.arange(length) - starts[:, None]
         inside = (distance >= 0) & (distance < kernel)
         # From numpy, so that tracing sees a constant.
-        return torch.from_numpy(inside.astype(np.float32) / (kernel * self.step))
-
-    def _spreading(self, length: int) -> Tensor:
-        """(length, m): what `Windows.spread` does along one axis."""
-        cells = np.arange(-(-length // self.step))
-        places = (np.arange(length) + 0.5) / self.step - 0.5
-        weights = (1.0 - np.abs(places.clip(0, cells[-1])[:, None] - cells)).clip(0.0)
-        return torch.from_numpy(weights.astype(np.float32))
+        return torch.from_numpy(inside.astype(np.float32) / kernel)
 
 
 class FoldedNorm(nn.Module):
@@ -123,7 +110,7 @@ class FoldedNAFBlock(nn.Module):
 
     def __init__(self, block: NAFBlock):
         super().__init__()
-        self.windows = MatrixWindows(block.windows.window)
+        self.windows = MatrixWindows.like(block.windows)
         self.norm = FoldedNorm(block.project.in_channels)
         self.expand = _halves_behind(block.norm1, block.expand)
         depthwise = block.depthwise
@@ -149,14 +136,32 @@ class FoldedNAFBlock(nn.Module):
         return features + self.feed_forward_out(first * second)
 
 
+def _only(convolution: nn.Conv2d, heads: list[int], count: int) -> nn.Conv2d:
+    """The convolution before a pixel-shuffle of `count` channels, for some of those alone."""
+    weight = convolution.weight.unflatten(0, (count, -1))[heads].flatten(0, 1)
+    bias = convolution.bias.view(count, -1)[heads].flatten()
+    return _convolution(convolution, weight, bias)
+
+
 @torch.no_grad()
-def fold(fusion: FusionUNet) -> FusionUNet:
-    """Fold a float32 network in place and return it."""
-    fusion.windows = [MatrixWindows(windows.window) for windows in fusion.windows]
+def fold(fusion: FusionUNet, heads: Sequence[str] | None = None) -> FusionUNet:
+    """Fold a float32 network in place and return it.
+
+    Args:
+        fusion: the network.
+        heads: which of its outputs are wanted, in the order that they have; None for all.
+    """
+    if heads is not None:
+        kept = [fusion.heads.index(name) for name in heads]
+        ends = [fusion.head] if fusion.detail is None else [fusion.head, fusion.detail.head]
+        for end in ends:
+            end[0] = _only(end[0], kept, len(fusion.heads))
+        fusion.heads = tuple(heads)
+    fusion.windows = [MatrixWindows.like(windows) for windows in fusion.windows]
     for module in list(fusion.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, NAFBlock):
                 setattr(module, name, FoldedNAFBlock(child))
             elif isinstance(getattr(child, 'windows', None), Windows):
-                child.windows = MatrixWindows(child.windows.window)
+                child.windows = MatrixWindows.like(child.windows)
     return fusion

@@ -17,28 +17,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from depth_sr_ros.model.averaging import pad_to_multiple
 from depth_sr_ros.model.config import ENCODER_STAGES, FusionUNetConfig
 
 RELATIVE_CHANNELS = 4  # relative depth, RGB
 
-# Cells per side of a pooling window: windows move in steps of an eighth of their size.
-_WINDOW_CELLS = 8
+# Windows move in steps of an eighth of their side, or less.
+_STEPS = 8
 # With fewer valid cells than this in its window, AdaIN takes the statistics of the filled map.
 _MINIMUM_VALID_CELLS = 16.0
 _EPSILON = 1e-5
 
 
 class Windows:
-    """The pooling windows of one stage, on a grid eight times finer than they are.
+    """The pooling windows of one stage, on a grid at least eight times finer than they are.
 
     Args:
         window: side of a window in cells; windows at the image's border are moved inside it.
+        multiple: power of two that divides the sides of all maps of the stage.
     """
 
-    def __init__(self, window: int):
+    def __init__(self, window: int, multiple: int):
         self.window = window
-        self.step = max(1, -(-window // _WINDOW_CELLS))
+        self.multiple = multiple
+        self.step = 1
+        while 2 * self.step <= min(multiple, window // _STEPS):
+            self.step *= 2
+
+    @property
+    def side(self) -> int:
+        """Of a window, on the grid."""
+        return max(1, self.window // self.step)
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum over the windows, up to a constant factor.
@@ -49,28 +57,28 @@ class Windows:
         Returns:
             (B, C, m, n) of the same type; (B, C, 1, 1) when one window holds all.
         """
-        cells = values
-        if self.step > 1:
-            cells = functional.avg_pool2d(pad_to_multiple(values, self.step), self.step)
+        return self._window_means(self._grid(values))
+
+    def spread(self, coarse: Tensor, features: Tensor) -> Tensor:
+        """Bring a map from the grid of `sum` to that of `features` (B, C, h, w)."""
+        if self.step == 1 or max(features.shape[-2:]) <= self.step * self.side:
+            return coarse
+        return functional.interpolate(
+            coarse, scale_factor=self.step, mode='bilinear', align_corners=False
+        )
+
+    def _grid(self, values: Tensor) -> Tensor:
+        return functional.avg_pool2d(values, self.step) if self.step > 1 else values
+
+    def _window_means(self, cells: Tensor) -> Tensor:
         height, width = cells.shape[-2:]
-        side = max(1, self.window // self.step)
-        kernel = (min(side, height), min(side, width))
+        kernel = (min(self.side, height), min(self.side, width))
         sums = functional.avg_pool2d(cells, kernel, stride=1)
         if sums.shape[-2:] == (1, 1):
             return sums
         top, left = (kernel[0] - 1) // 2, (kernel[1] - 1) // 2
         padding = (left, kernel[1] - 1 - left, top, kernel[0] - 1 - top)
         return functional.pad(sums, padding, mode='replicate')
-
-    def spread(self, coarse: Tensor, features: Tensor) -> Tensor:
-        """Bring a map from the grid of `sum` to that of `features` (B, C, h, w)."""
-        if coarse.shape[-2:] == (1, 1) or self.step == 1:
-            return coarse
-        height, width = features.shape[-2:]
-        fine = functional.interpolate(
-            coarse, scale_factor=self.step, mode='bilinear', align_corners=False
-        )
-        return fine[..., :height, :width]
 
 
 class StageWeights(NamedTuple):
@@ -91,10 +99,9 @@ class StageWeights(NamedTuple):
     @classmethod
     def of(cls, inside: Tensor | None, valid: Tensor, windows: Windows) -> StageWeights:
         """From the maps at the stage's resolution."""
-        if inside is None and not any(side % windows.step for side in valid.shape[-2:]):
+        if inside is None:
             return cls(None, valid, None)
-        counted = torch.ones_like(valid) if inside is None else inside
-        return cls(inside, valid, windows.sum(counted).clamp_min(_EPSILON))
+        return cls(inside, valid, windows.sum(inside).clamp_min(_EPSILON))
 
     @classmethod
     def pooled(
@@ -141,12 +148,12 @@ class NAFBlock(nn.Module):
 
     Args:
         channels: of input and output.
-        window: side of the attention's pooling window in cells of this stage.
+        windows: of the attention.
     """
 
-    def __init__(self, channels: int, window: int):
+    def __init__(self, channels: int, windows: Windows):
         super().__init__()
-        self.windows = Windows(window)
+        self.windows = windows
         self.norm1 = LayerNorm2d(channels)
         self.expand = nn.Conv2d(channels, 2 * channels, 1)
         self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
@@ -172,12 +179,12 @@ class AdaptiveInstanceNorm(nn.Module):
     """AdaIN: sigma_lr * (F_rel - mu_rel) / sigma_rel + mu_lr, by windows and by validity.
 
     Args:
-        window: side of the pooling window in cells of this stage.
+        windows: of this stage.
     """
 
-    def __init__(self, window: int):
+    def __init__(self, windows: Windows):
         super().__init__()
-        self.windows = Windows(window)
+        self.windows = windows
 
     def statistics(self, features: Tensor, weights: StageWeights) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation by window; float32 whatever comes in."""
@@ -204,10 +211,19 @@ class AdaptiveInstanceNorm(nn.Module):
         return (relative.float() * scale + shift).to(relative.dtype)
 
 
+def of_last_channels(convolution: nn.Conv2d, image: Tensor) -> Tensor:
+    """`convolution` of an image whose first channels are left out, being zero."""
+    absent = convolution.in_channels - image.shape[1]
+    if not absent:
+        return convolution(image)
+    weight = convolution.weight[:, absent:]
+    return functional.conv2d(image, weight, convolution.bias, stride=convolution.stride)
+
+
 class Encoder(nn.Module):
     """One of the two paths: four stages that each start by downsampling."""
 
-    def __init__(self, in_channels: int, config: FusionUNetConfig, windows: list[int]):
+    def __init__(self, in_channels: int, config: FusionUNetConfig, windows: list[Windows]):
         super().__init__()
         widths = config.widths
         # A convolution of stride and size `stem` is a pixel-unshuffle and a 1x1 convolution.
@@ -220,11 +236,14 @@ class Encoder(nn.Module):
         )
 
     def forward(self, image: Tensor, weights: list[StageWeights]) -> list[Tensor]:
-        """(B, in_channels, H, W) -> the features of the four stages, finest first."""
+        """(B, in_channels, H, W) -> the features of the four stages, finest first.
+
+        Leading channels of the image that are zero may be left out.
+        """
         features = []
         hidden = image
         for downsample, blocks, weight in zip(self.downsample, self.stages, weights, strict=True):
-            hidden = downsample(hidden)
+            hidden = of_last_channels(downsample, hidden)
             for block in blocks:
                 hidden = block(hidden, weight)
             features.append(hidden)
@@ -237,9 +256,9 @@ class Fusion(nn.Module):
     AdaIN keeps only the statistics of F_lr; its spatial content passes beside it.
     """
 
-    def __init__(self, channels: int, window: int):
+    def __init__(self, channels: int, windows: Windows):
         super().__init__()
-        self.adaptive_norm = AdaptiveInstanceNorm(window)
+        self.adaptive_norm = AdaptiveInstanceNorm(windows)
         self.mix = nn.Conv2d(2 * channels, channels, 1)
 
     def forward(self, relative: Tensor, low_resolution: Tensor, weights: StageWeights) -> Tensor:
@@ -251,7 +270,7 @@ class Fusion(nn.Module):
 class Decoder(nn.Module):
     """From the deepest fused map back to the first stage's resolution, adding the skips."""
 
-    def __init__(self, config: FusionUNetConfig, windows: list[int]):
+    def __init__(self, config: FusionUNetConfig, windows: list[Windows]):
         super().__init__()
         widths = config.widths
         self.middle = nn.ModuleList(
@@ -294,13 +313,14 @@ class DetailHead(nn.Module):
         self.features = nn.Sequential(
             nn.Conv2d(config.widths[0], width * factor**2, 1), nn.PixelShuffle(factor)
         )
-        self.block = NAFBlock(width, config.training_size // 2)
+        windows = Windows(config.training_size // 2, config.total_stride // 2)
+        self.block = NAFBlock(width, windows)
         # Weights made when there was one know it by its name.
         self.further_blocks = nn.ModuleList(
-            NAFBlock(width, config.training_size // 2) for _ in range(config.detail_blocks - 1)
+            NAFBlock(width, windows) for _ in range(config.detail_blocks - 1)
         )
         self.head = nn.Sequential(
-            nn.Conv2d(width, config.head_channels * 4, 3, padding=1), nn.PixelShuffle(2)
+            nn.Conv2d(width, len(config.heads) * 4, 3, padding=1), nn.PixelShuffle(2)
         )
         nn.init.zeros_(self.head[0].weight)
         nn.init.zeros_(self.head[0].bias)
@@ -309,8 +329,8 @@ class DetailHead(nn.Module):
         self, decoded: Tensor, pixels: Tensor, inside: Tensor | None, valid: Tensor
     ) -> Tensor:
         """Decoded (B, C, H / stem, W / stem), pixels (B, 1 + C, H, W), masks (B, 1, H, W) ->
-        (B, `config.head_channels`, H, W)."""
-        hidden = self.pixels(pixels) + self.features(decoded)
+        (B, heads, H, W). Without a guide its channel of the pixels, the first, may be left out."""
+        hidden = of_last_channels(self.pixels, pixels) + self.features(decoded)
         weights = StageWeights.pooled(inside, valid, 2, self.block.windows)
         hidden = self.block(hidden, weights)
         for block in self.further_blocks:
@@ -319,7 +339,7 @@ class DetailHead(nn.Module):
 
 
 class FusionUNet(nn.Module):
-    """The whole fusion network: inputs at full resolution, three output channels.
+    """The whole fusion network: inputs and outputs at full resolution.
 
     Zero-initialised at its end: untrained, every output is exactly zero.
     """
@@ -327,11 +347,13 @@ class FusionUNet(nn.Module):
     def __init__(self, config: FusionUNetConfig):
         super().__init__()
         self.config = config
-        windows = [
-            max(1, config.training_size // (config.stem * 2**stage))
-            for stage in range(ENCODER_STAGES)
+        #: What the outputs are, in their order.
+        self.heads = config.heads
+        strides = [config.stem * 2**stage for stage in range(ENCODER_STAGES)]
+        self.windows = windows = [
+            Windows(max(1, config.training_size // stride), config.total_stride // stride)
+            for stride in strides
         ]
-        self.windows = [Windows(window) for window in windows]
         self.relative_encoder = Encoder(RELATIVE_CHANNELS, config, windows)
         self.low_resolution_encoder = Encoder(config.low_resolution_channels, config, windows)
         self.fusions = nn.ModuleList(
@@ -339,7 +361,7 @@ class FusionUNet(nn.Module):
         )
         self.decoder = Decoder(config, windows)
         self.head = nn.Sequential(
-            nn.Conv2d(config.widths[0], config.head_channels * config.stem**2, 3, padding=1),
+            nn.Conv2d(config.widths[0], len(config.heads) * config.stem**2, 3, padding=1),
             nn.PixelShuffle(config.stem),
         )
         nn.init.zeros_(self.head[0].weight)
@@ -382,22 +404,25 @@ class FusionUNet(nn.Module):
     def forward(
         self, relative: Tensor, low_resolution: Tensor, inside: Tensor | None, valid: Tensor
     ) -> Tensor:
-        """Predict gate, residual, confidence and, with consistency steps, trust in the cells.
+        """Predict gate, residual, confidence and whatever else `FusionUNetConfig.heads` names.
 
         Args:
-            relative: (B, 4, H, W): normalised relative depth, RGB.
+            relative: (B, 4, H, W): normalised relative depth, RGB; or (B, 3, H, W), RGB alone,
+                without a guide.
             low_resolution: (B, C, H, W): see `FusionUNetConfig.low_resolution_channels`.
             inside: float32 (B, 1, H, W): 1 in the image, 0 in its padding; None without padding.
             valid: float32 (B, 1, H, W): 1 where depth was measured.
 
         Returns:
-            (B, `config.head_channels`, H, W). H and W are multiples of `config.total_stride`.
+            (B, len(`heads`), H, W). H and W are multiples of `config.total_stride`.
         """
         weights = self.stage_weights(inside, valid)
         relative_features, low_resolution_features = self.encode(relative, low_resolution, weights)
         decoded = self.decode(relative_features, low_resolution_features, weights)
         prediction = self.head(decoded)
         if self.detail is not None:
-            pixels = torch.cat([relative[:, :1], low_resolution], dim=1)
+            pixels = low_resolution
+            if relative.shape[1] == RELATIVE_CHANNELS:
+                pixels = torch.cat([relative[:, :1], low_resolution], dim=1)
             prediction = prediction + self.detail(decoded, pixels, inside, valid)
         return prediction

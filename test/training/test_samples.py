@@ -118,13 +118,13 @@ def test_three_in_ten_imitated_guides_lie_beside_the_image(frames_folder, monkey
     assert 0.2 < np.mean([np.ptp(guide) == 0 for guide in guides]) < 0.4
 
 
-def test_one_in_five_crops_has_surfaces_with_relief(monkeypatch):
+def test_one_in_eight_crops_has_surfaces_with_relief(monkeypatch):
     depth = np.full((96, 128), 2.0, np.float32)
     frame = RGBDFrame(np.zeros((96, 128, 3), np.uint8), depth, None, 'wall')
     # A sensor without faults measures the relief too.
     monkeypatch.setattr(samples, 'training_degradation', lambda *_: parse_degradation('clean'))
     crops = [crop for index in range(100) for crop in FusionSamples([frame], CONFIG)[index]]
-    assert 0.1 < np.mean([crop['truth'].unique().numel() > 1 for crop in crops]) < 0.3
+    assert 0.06 < np.mean([crop['truth'].unique().numel() > 1 for crop in crops]) < 0.2
     for crop in crops:
         torch.testing.assert_close(crop['interpolated'], crop['truth'])
     # What is trained under one degradation sees the frames as they are.

@@ -321,7 +321,7 @@ def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_pat
     config = TrainingConfig(model='grown', steps=1, initial_weights=str(tmp_path / 'former'))
     after = build_model(config).eval()
     assert after.config.fusion.detail_width == 8
-    assert after.config.fusion.head_channels == 10
+    assert len(after.config.fusion.heads) == 10
     rgb, depth = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 16, 16) + 1
     with torch.inference_mode():
         assert torch.equal(after(rgb, depth).depth, before(rgb, depth).depth)
