@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -46,6 +47,15 @@ _RANGE_MARGIN = 0.02
 _LARGEST_GATE = 60.0
 # No output is nearer than this share of the interpolated input.
 _NEAREST_SHARE = 0.05
+
+
+def read_metadata(folder: str | Path) -> dict[str, str]:
+    """What the header of a folder's weights says of them; empty where there are none."""
+    path = Path(folder) / WEIGHTS_FILE
+    if not path.is_file():
+        return {}
+    with safe_open(path, framework='pt') as file:
+        return file.metadata() or {}
 
 
 class DepthNormalisation(NamedTuple):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from depth_sr_ros.training.config import TrainingConfig
 
 _NEVER = 2**62  # in steps
+# Of what the weights' header says of the guide.
+_GUIDE_PREFIX = 'guide_'
 
 
 class InterruptedTraining(BaseException):
@@ -228,6 +230,26 @@ def write_preview(config: TrainingConfig, out: Path) -> int:
     return 0
 
 
+def _header_of(task: str, entries: dict[str, str]) -> dict[str, str]:
+    """What a run says of the part that it trains: weights hold a network and its guide."""
+    return {(_GUIDE_PREFIX if task == 'guide' else '') + key: text for key, text in entries.items()}
+
+
+def _metadata(config: TrainingConfig) -> dict[str, str]:
+    """Of this run, and what the initial weights say of the part that it leaves as it is."""
+    from depth_sr_ros.model.depth_sr import read_metadata
+
+    own = {'git': git_revision(), 'training_config': json.dumps(config.provenance())}
+    kept: dict[str, str] = {}
+    if config.initial_weights:
+        kept = {
+            key: text
+            for key, text in read_metadata(config.initial_weights).items()
+            if key.startswith(_GUIDE_PREFIX) != (config.task == 'guide') and key != 'config'
+        }
+    return {**kept, **_header_of(config.task, own)}
+
+
 def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minutes: float | None):
     import datetime
 
@@ -274,33 +296,32 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
                 name: round(float(value), 5) for name, value in trainer.callback_metrics.items()
             }
             record = {'step': module.trained_steps, 'time': round(time.time()), **record}
+            header = {
+                'score': f'{score:.5f}',
+                'step': str(module.trained_steps),
+                'validation': json.dumps(record),
+            }
+            header = {**metadata, **_header_of(config.task, header)}
+            folder = out
             try:
                 with open(out / 'validation.jsonl', 'a') as file:
                     file.write(json.dumps(record) + '\n')
-                if improved:
-                    self.write(
-                        module,
-                        {
-                            **metadata,
-                            'score': f'{score:.5f}',
-                            'step': str(module.trained_steps),
-                            'validation': json.dumps(record),
-                        },
-                    )
+                for folder in [out / 'best', out / 'latest'] if improved else [out / 'latest']:
+                    self.write(module, folder, header)
             except OSError as error:
                 print(
-                    f'{out / "best"}: the weights could not be written ({error}); '
+                    f'{folder}: the weights could not be written ({error}); '
                     'training goes on, the former ones are kept',
                     file=sys.stderr,
                 )
 
-        def write(self, module: Any, header: dict[str, str]) -> None:
+        def write(self, module: Any, folder: Path, header: dict[str, str]) -> None:
             if config.task == 'guide':
                 model = module.export_model
                 model.relative_depth.load_state_dict(module.guide.state_dict())
             else:
                 model = module.model
-            model.save(out / 'best', metadata=header)
+            model.save(folder, metadata=header)
 
     class Checkpoint(ModelCheckpoint):
         """A checkpoint that cannot be written does not end the training."""
@@ -416,8 +437,9 @@ def train(
 
     Args:
         config: the run.
-        out: folder of last.ckpt (Lightning), best/ (safetensors and config.json),
-            validation.jsonl (one line per validation) and the TensorBoard logs.
+        out: folder of last.ckpt (Lightning), best/ and latest/ (safetensors and config.json of
+            the validation with the best score, and of the last one), validation.jsonl (one line
+            per validation) and the TensorBoard logs.
         minutes: stop after so long.
         trainer_options: passed on to lightning's Trainer (devices, strategy, ...).
 
@@ -450,7 +472,7 @@ def train(
     validation_frames = build_frames(config.validation, validation=True)
     total_steps = config.steps or config.epochs * max(1, len(frames) // config.batch_size)
     model = build_model(config)
-    metadata = {'git': git_revision(), 'training_config': json.dumps(config.provenance())}
+    metadata = _metadata(config)
 
     module: pl.LightningModule
     training_set: Any

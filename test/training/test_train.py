@@ -15,12 +15,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 
 from depth_sr_ros.data.rgbd_folder import RGBDFolder
 from depth_sr_ros.model import config as model_config
 from depth_sr_ros.model.config import DepthSRConfig, FusionUNetConfig
-from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR
+from depth_sr_ros.model.depth_sr import DepthSR, read_metadata
 from depth_sr_ros.pipeline import embedded_weights
 from depth_sr_ros.training.config import TrainingConfig, load_config, shipped_configs
 from depth_sr_ros.training.module import FusionTraining, rate_factor
@@ -39,7 +38,8 @@ OPTIONS = (
 
 @pytest.fixture
 def initial_weights(tmp_path):
-    DepthSR(TINY).save(tmp_path / 'initial')
+    header = {'git': 'of the network', 'guide_git': 'of the guide'}
+    DepthSR(TINY).save(tmp_path / 'initial', metadata=header)
     return tmp_path / 'initial'
 
 
@@ -136,11 +136,14 @@ def test_training_writes_resumes_and_says_where_weights_come_from(
     first = run(command(out, frames_folder, validation_folder, initial_weights, 'steps=4'))
     assert first.returncode == 0, first.stderr
     assert (out / 'last.ckpt').is_file()
-    with safe_open(out / 'best' / WEIGHTS_FILE, 'pt') as file:
-        metadata = file.metadata()
-    assert metadata['git']
+    metadata = read_metadata(out / 'best')
+    assert metadata['git'] not in ('', 'of the network')
     assert json.loads(metadata['training_config'])['crop'] == 64
+    # What the initial weights say of the guide, which was not trained.
+    assert metadata['guide_git'] == 'of the guide'
+    assert metadata['step'] == '4'
     DepthSR.from_pretrained(out / 'best')
+    assert read_metadata(out / 'latest') == metadata
     records = (out / 'validation.jsonl').read_text().splitlines()
     assert json.loads(records[-1])['step'] == 4
     assert 'ratio/x8' in json.loads(records[-1])
@@ -152,6 +155,7 @@ def test_training_writes_resumes_and_says_where_weights_come_from(
     # The bar knows where it ends, without which there is no ETA.
     assert re.search(r'Epoch \d+: 100%\S* 7/7 \[', second.stdout), second.stdout
     assert json.loads((out / 'validation.jsonl').read_text().splitlines()[-1])['step'] == 7
+    assert read_metadata(out / 'latest')['step'] == '7'
 
 
 def test_a_killed_run_loses_only_what_came_after_its_last_checkpoint(
@@ -386,6 +390,9 @@ def test_guide_training_writes_weights_that_the_fusion_starts_from(
     assert done.returncode == 0, done.stderr
     model = DepthSR.from_pretrained(tmp_path / 'g' / 'best')
     assert model.relative_depth is not None
+    header = read_metadata(tmp_path / 'g' / 'best')
+    assert header['guide_step'] == '1'
+    assert 'score' not in header
 
 
 def test_shipped_configurations_can_be_read():

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Averages two weights of the same network, parameter by parameter.
+
+    .venv/bin/python tools/average_weights.py OUT/best OUT/latest --share 0.5 --out OUT/averaged
+
+Two points of one run, or a run's end and its beginning, often lie on both sides of what is best
+(Wortsman et al., Model soups, ICML 2022). The header is that of SECOND, with both digests and the
+share as `averaged` and without a score. To score them, train them for one step of nothing:
+
+    depth_sr train embedded --train VALIDATION --validation VALIDATION --out SCORED \
+        --set initial_weights=OUT/averaged --set steps=1 --set warmup_steps=0 \
+        --set learning_rate=1e-12 --accelerator cpu --devices 1
+
+and --validation SCORED/validation.jsonl puts the score into the header.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from depth_sr_ros.model.depth_sr import DepthSR, read_metadata
+from depth_sr_ros.pipeline import state_digest
+
+# Of the header: said of SECOND alone, or written anew.
+_DROPPED = ('config', 'format', 'score', 'validation')
+
+
+def averaged(first: DepthSR, second: DepthSR, share: float) -> DepthSR:
+    """`second` with `share` of its parameters and the rest of `first`'s.
+
+    Raises:
+        ValueError: they are of different configurations.
+    """
+    if first.config != second.config:
+        raise ValueError('the two weights are of different configurations')
+    other = first.state_dict()
+    with torch.no_grad():
+        for name, tensor in second.state_dict().items():
+            tensor.copy_(torch.lerp(other[name].float(), tensor.float(), share))
+    return second
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('first', type=Path, help='folder of weights')
+    parser.add_argument('second', type=Path, help='folder of weights of the same network')
+    parser.add_argument('--share', type=float, default=0.5, help='of the second one, 0 to 1')
+    parser.add_argument('--validation', type=Path, help='validation.jsonl of a run that scored it')
+    parser.add_argument('--out', type=Path, required=True, help='folder to write')
+    args = parser.parse_args()
+    if not 0 <= args.share <= 1:
+        parser.error(f'--share is {args.share}; allowed is 0 to 1')
+    try:
+        models = [DepthSR.from_pretrained(folder) for folder in (args.first, args.second)]
+        digests = [state_digest(model) for model in models]
+        model = averaged(*models, args.share)
+        header = {k: v for k, v in read_metadata(args.second).items() if k not in _DROPPED}
+        header['averaged'] = json.dumps({'digests': digests, 'share_of_the_second': args.share})
+        if args.validation is not None:
+            record = json.loads(args.validation.read_text().splitlines()[-1])
+            record['step'] = int(header.get('step', 0))
+            header.update(score=f'{record["score"]:.5f}', validation=json.dumps(record))
+        model.save(args.out, metadata=header)
+    except (OSError, ValueError, KeyError) as error:
+        print(f'{type(error).__name__}: {error}', file=sys.stderr)
+        return 1
+    print(f'{args.out}: digest {state_digest(DepthSR.from_pretrained(args.out))}')
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
