@@ -63,7 +63,9 @@ def report(digest, *, oracle=True):
 
 
 def test_figures_of_the_weights(tool, weights):
-    text = tool.figures(weights, report(state_digest(DepthSR.from_pretrained(weights))))
+    text = tool.figures(
+        weights, report(state_digest(DepthSR.from_pretrained(weights))), tool.EarlierOracle()
+    )
     assert '50.0 (guided filter) | 45.0 (fast global smoother) | **40.0** (-20%)' in text
     assert '120 -> 80' in text
     assert '| 0.800 |' in text
@@ -75,15 +77,34 @@ def test_figures_of_the_weights(tool, weights):
 
 def test_figures_without_an_oracle_say_so(tool, weights):
     digest = state_digest(DepthSR.from_pretrained(weights))
-    assert '50.0 (guided filter) | - | **40.0**' in tool.figures(
-        weights, report(digest, oracle=False)
+    none = tool.EarlierOracle()
+    text = tool.figures(weights, report(digest, oracle=False), none)
+    assert '50.0 (guided filter) | - | **40.0**' in text
+    assert "oracle's" not in text
+    assert '| 50.0 | - | **40.0** |' in tool.short_table(report(digest, oracle=False), none)
+
+
+def test_an_oracle_of_an_earlier_card_is_taken_over_where_the_baselines_are_the_same(tool, weights):
+    digest = state_digest(DepthSR.from_pretrained(weights))
+    card = tool.figures(weights, report(digest), tool.EarlierOracle()).replace(digest, 'a' * 12)
+    earlier = tool.EarlierOracle(card)
+    text = tool.figures(weights, report(digest, oracle=False), earlier)
+    assert '50.0 (guided filter) | 45.0 (fast global smoother) | **40.0**' in text
+    assert f"oracle's figures of {'a' * 12}'s evaluation" in text
+    assert '| 50.0 | 45.0 | **40.0** |' in tool.short_table(report(digest, oracle=False), earlier)
+    # From a card that has them from another one: that one is named.
+    third = tool.figures(weights, report(digest, oracle=False), tool.EarlierOracle(text))
+    assert f"oracle's figures of {'a' * 12}'s evaluation" in third
+    # Other frames, or baselines tuned otherwise.
+    other = tool.EarlierOracle(card.replace('50.0 (guided filter)', '50.1 (guided filter)'))
+    assert '50.0 (guided filter) | - |' in tool.figures(
+        weights, report(digest, oracle=False), other
     )
-    assert '| 50.0 | - | **40.0** |' in tool.short_table(report(digest, oracle=False))
 
 
 def test_figures_of_other_weights_are_refused(tool, weights):
     with pytest.raises(ValueError, match='other-digest'):
-        tool.figures(weights, report('other-digest'))
+        tool.figures(weights, report('other-digest'), tool.EarlierOracle())
 
 
 def test_the_short_table_goes_between_the_markers_of_the_readme(
