@@ -69,6 +69,18 @@ def test_what_does_not_go_is_said(folders, arguments, words):
     assert 'Traceback' not in done.stderr
 
 
+def test_the_bias_of_an_output_is_shifted(folders):
+    assert run(folders, '--shift', 'residual=-0.5').returncode == 0
+    model = DepthSR.from_pretrained(folders / 'out')
+    assert torch.unique(model.fusion.head[0].bias).tolist() == [1.0, 1.5]
+    bias = model.fusion.head[0].bias.view(len(CONFIG.fusion.heads), -1)
+    assert torch.all(bias[CONFIG.fusion.heads.index('residual')] == 1.0)
+    assert json.loads(read_metadata(folders / 'out')['averaged'])['shift'] == 'residual=-0.5'
+    done = run(folders, '--shift', 'nothing=1')
+    assert done.returncode == 1
+    assert 'gate, residual, confidence' in done.stderr
+
+
 def test_other_networks_are_refused(folders):
     DepthSR(dataclasses.replace(CONFIG, name='other')).save(folders / 'second')
     done = run(folders)

@@ -12,6 +12,9 @@ share as `averaged` and without a score. To score them, train them for one step 
         --set learning_rate=1e-12 --accelerator cpu --devices 1
 
 and --validation SCORED/validation.jsonl puts the score into the header.
+
+--shift kept=-0.2 adds to the bias of one of the network's outputs (`FusionUNetConfig.heads`): one
+number, where two kinds of input pull in two directions. It is in the header too.
 """
 
 import argparse
@@ -43,6 +46,20 @@ def averaged(first: DepthSR, second: DepthSR, share: float) -> DepthSR:
     return second
 
 
+def shift_bias(model: DepthSR, text: str) -> None:
+    """Add to the bias of one output; `text` is NAME=VALUE.
+
+    Raises:
+        ValueError: the network has no such output, or that is no number.
+    """
+    name, _, value = text.partition('=')
+    heads = model.fusion.heads
+    if name not in heads:
+        raise ValueError(f'--shift is {text!r}; outputs are {", ".join(heads)}')
+    with torch.no_grad():
+        model.fusion.head[0].bias.view(len(heads), -1)[heads.index(name)] += float(value)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -50,6 +67,7 @@ def main():
     parser.add_argument('first', type=Path, help='folder of weights')
     parser.add_argument('second', type=Path, help='folder of weights of the same network')
     parser.add_argument('--share', type=float, default=0.5, help='of the second one, 0 to 1')
+    parser.add_argument('--shift', metavar='NAME=VALUE', help='of the bias of an output')
     parser.add_argument('--validation', type=Path, help='validation.jsonl of a run that scored it')
     parser.add_argument('--out', type=Path, required=True, help='folder to write')
     args = parser.parse_args()
@@ -59,8 +77,11 @@ def main():
         models = [DepthSR.from_pretrained(folder) for folder in (args.first, args.second)]
         digests = [state_digest(model) for model in models]
         model = averaged(*models, args.share)
+        if args.shift:
+            shift_bias(model, args.shift)
         header = {k: v for k, v in read_metadata(args.second).items() if k not in _DROPPED}
-        header['averaged'] = json.dumps({'digests': digests, 'share_of_the_second': args.share})
+        how = {'digests': digests, 'share_of_the_second': args.share, 'shift': args.shift}
+        header['averaged'] = json.dumps(how)
         if args.validation is not None:
             record = json.loads(args.validation.read_text().splitlines()[-1])
             record['step'] = int(header.get('step', 0))
