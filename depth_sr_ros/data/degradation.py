@@ -326,14 +326,15 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
                 speckle=float(rng.uniform(0, 0.03)),
             )
         aligned = rng.random() < 0.5 and cell == 1
+        if rng.random() < 0.4:
+            sensor = Compose((sensor, LowFrequencyBias(float(rng.uniform(0, 0.01)))))
         if aligned:
+            # The last thing that happens: what a driver repeats is equal.
             sensor = Compose((sensor, _draw_aligned(rng)))
         steps.append(AtSensorScale(sensor, median=_log_uniform(rng, 0.8, 3.5)))
         if rng.random() < 0.2 and not aligned:
             factor = float(rng.choice([2, 4]))
             steps.append(Downsample(factor, 'nearest', offset=_draw_offset(rng)))
-        if rng.random() < 0.4:
-            steps.append(LowFrequencyBias(float(rng.uniform(0, 0.01))))
         steps += _draw_holes(rng, 0.35) + _draw_holes(rng, 0.35)
     elif kind < 0.63:
         sensor = TimeOfFlight(

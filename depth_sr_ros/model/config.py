@@ -50,6 +50,8 @@ class FusionUNetConfig:
         guided_filter_cells: sides in pixels of the cells on which the input is filtered with RGB as
             the guide (`depth_sr_ros.model.guided_filter`), even, each a multiple of the one before:
             each result is one more input, and one more map that is offered; none in the seed.
+        repetition: whether the network is told how often pixels of a map without cells repeat
+            their neighbours (`depth_sr_ros.model.repetition`); False in the seed.
     """
 
     stem: int = 2
@@ -69,6 +71,7 @@ class FusionUNetConfig:
     denoising: bool = False
     keeping: bool = False
     guided_filter_cells: tuple[int, ...] = ()
+    repetition: bool = False
 
     def __post_init__(self) -> None:
         # JSON has no tuples.
@@ -254,6 +257,7 @@ _EMBEDDED_FUSION = FusionUNetConfig(
     denoising=True,
     keeping=True,
     guided_filter_cells=(4, 16),
+    repetition=True,
 )
 
 CONFIGURATIONS: dict[str, DepthSRConfig] = {

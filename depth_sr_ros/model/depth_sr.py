@@ -33,6 +33,7 @@ from depth_sr_ros.model.interpolation import (
 )
 from depth_sr_ros.model.median import masked_median
 from depth_sr_ros.model.relative_depth import RelativeDepth, normalise_relative_depth
+from depth_sr_ros.model.repetition import run_shares
 
 WEIGHTS_FILE = 'model.safetensors'
 CONFIG_FILE = 'config.json'
@@ -66,7 +67,7 @@ class DepthNormalisation(NamedTuple):
 
 
 class PreparedDepth(NamedTuple):
-    """A depth input brought to RGB resolution; float32 (B, 1, H, W) each but `cells`.
+    """A depth input brought to RGB resolution; float32 (B, 1, H, W) each but the last two.
 
     Attributes:
         interpolated: metres, without holes.
@@ -76,6 +77,8 @@ class PreparedDepth(NamedTuple):
         denoised: metres, without holes and noise; `interpolated` itself where a measurement is
             smaller than two pixels.
         roughness: 0 on smooth surfaces, where the interpolated input stays as it is, to 1.
+        repetition: float32 (B, 3), see `run_shares`; None where the input is of low resolution, or
+            nobody asks for it.
         cells: of the measurements; None where the input is not of low resolution.
     """
 
@@ -85,6 +88,7 @@ class PreparedDepth(NamedTuple):
     validity: Tensor
     denoised: Tensor
     roughness: Tensor
+    repetition: Tensor | None
     cells: Cells | None
 
 
@@ -121,16 +125,23 @@ def normalisation_of(depth: Tensor, valid: Tensor) -> DepthNormalisation:
 
 
 def prepare_depth(
-    depth: Tensor, valid: Tensor, size: tuple[int, int], *, denoising: bool = True
+    depth: Tensor,
+    valid: Tensor,
+    size: tuple[int, int],
+    *,
+    denoising: bool = True,
+    repetition: bool = True,
 ) -> PreparedDepth:
     """Bring measurements (B, 1, h, w), metres, to the RGB image's size (H, W).
 
-    denoising: whether `denoised` is asked for.
+    denoising, repetition: whether what bears that name is asked for.
     """
     depth = torch.where(valid, depth, 0.0).float()
+    runs = None
     lower, upper = local_range(depth, valid, size)
     validity = functional.interpolate(valid.float(), size=size, mode='nearest-exact')
-    if denoising and has_cells(tuple(depth.shape[-2:]), size):
+    low_resolution = has_cells(tuple(depth.shape[-2:]), size)
+    if denoising and low_resolution:
         # The output shall agree with what was measured, but not with its noise.
         depth_without_noise = denoised(depth, valid)
         both = torch.cat([depth, depth_without_noise]), torch.cat([valid, valid])
@@ -139,9 +150,10 @@ def prepare_depth(
     else:
         interpolated = clean = interpolate(depth, valid, size)
         cells = cells_of(depth, valid, interpolated)
-    return PreparedDepth(
-        interpolated, lower, upper, validity, clean, roughness(depth, valid, size), cells
-    )
+    if repetition and not low_resolution:
+        runs = run_shares(depth, valid)
+    rough = roughness(depth, valid, size)
+    return PreparedDepth(interpolated, lower, upper, validity, clean, rough, runs, cells)
 
 
 class DepthSR(nn.Module, PyTorchModelHubMixin):
@@ -193,6 +205,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             valid,
             (rgb.shape[-2], rgb.shape[-1]),
             denoising=self.config.fusion.denoising,
+            repetition=self.config.fusion.repetition,
         )
         mark('preprocess')
         return self.fuse(rgb, prepared, relative, normalisation)
@@ -205,7 +218,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         normalisation: DepthNormalisation,
     ) -> DepthSROutput:
         """As `forward`, from prepared inputs; `relative` is normalised (or None: no guide)."""
-        interpolated, lower, upper, validity, clean, rough, cells = prepared
+        interpolated, lower, upper, validity, clean, rough, repetition, cells = prepared
         span = (upper - lower).clamp_min(0.0)
         tiny = torch.finfo(torch.float32).tiny
 
@@ -235,8 +248,8 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             dim=1,
         )
         seen = image if guide is None else torch.cat([guide, image], dim=1)
-        prediction = self._predict(seen, low_resolution, validity).float().split(1, dim=1)
-        head = dict(zip(self.fusion.heads, prediction, strict=True))
+        prediction = self._predict(seen, low_resolution, validity, repetition).float()
+        head = dict(zip(self.fusion.heads, prediction.split(1, dim=1), strict=True))
         sizes = config.smoothing_sizes
         offered = [(smoothed(interpolated, n), head[f'smoothed {n}']) for n in sizes]
         if config.fitting_size and guide is not None:
@@ -333,7 +346,13 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             density,
         )
 
-    def _predict(self, relative: Tensor, low_resolution: Tensor, validity: Tensor) -> Tensor:
+    def _predict(
+        self,
+        relative: Tensor,
+        low_resolution: Tensor,
+        validity: Tensor,
+        repetition: Tensor | None,
+    ) -> Tensor:
         """Run the fusion network on inputs padded to what its strides need."""
         height, width = validity.shape[-2:]
         stride = self.config.fusion.total_stride
@@ -353,6 +372,7 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
             low_resolution.to(dtype, memory_format=torch.channels_last),
             inside,
             validity,
+            repetition,
         )
         # ONNX Runtime copies also where a slice takes everything.
         return prediction if inside is None else prediction[..., :height, :width]

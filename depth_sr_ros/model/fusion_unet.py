@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from depth_sr_ros.model.config import ENCODER_STAGES, FusionUNetConfig
+from depth_sr_ros.model.repetition import RUN_LENGTHS
 
 RELATIVE_CHANNELS = 4  # relative depth, RGB
 
@@ -235,15 +236,20 @@ class Encoder(nn.Module):
             for width, window, count in zip(widths, windows, config.encoder_blocks, strict=True)
         )
 
-    def forward(self, image: Tensor, weights: list[StageWeights]) -> list[Tensor]:
+    def forward(
+        self, image: Tensor, weights: list[StageWeights], shift: Tensor | None = None
+    ) -> list[Tensor]:
         """(B, in_channels, H, W) -> the features of the four stages, finest first.
 
-        Leading channels of the image that are zero may be left out.
+        Leading channels of the image that are zero may be left out. `shift`, (B, C, 1, 1), is added
+        to what the blocks of the first stage start from.
         """
-        features = []
+        features: list[Tensor] = []
         hidden = image
         for downsample, blocks, weight in zip(self.downsample, self.stages, weights, strict=True):
             hidden = of_last_channels(downsample, hidden)
+            if shift is not None and not features:
+                hidden = hidden + shift
             for block in blocks:
                 hidden = block(hidden, weight)
             features.append(hidden)
@@ -326,11 +332,18 @@ class DetailHead(nn.Module):
         nn.init.zeros_(self.head[0].bias)
 
     def forward(
-        self, decoded: Tensor, pixels: Tensor, inside: Tensor | None, valid: Tensor
+        self,
+        decoded: Tensor,
+        pixels: Tensor,
+        inside: Tensor | None,
+        valid: Tensor,
+        shift: Tensor | None = None,
     ) -> Tensor:
         """Decoded (B, C, H / stem, W / stem), pixels (B, 1 + C, H, W), masks (B, 1, H, W) ->
         (B, heads, H, W). Without a guide its channel of the pixels, the first, may be left out."""
         hidden = of_last_channels(self.pixels, pixels) + self.features(decoded)
+        if shift is not None:
+            hidden = hidden + shift
         weights = StageWeights.pooled(inside, valid, 2, self.block.windows)
         hidden = self.block(hidden, weights)
         for block in self.further_blocks:
@@ -367,6 +380,12 @@ class FusionUNet(nn.Module):
         nn.init.zeros_(self.head[0].weight)
         nn.init.zeros_(self.head[0].bias)
         self.detail = DetailHead(config) if config.detail_width else None
+        #: What a map's repetition adds to the features of the first stage and of the detail head.
+        self.repetition: nn.Linear | None = None
+        if config.repetition:
+            widths = config.widths[0] + config.detail_width
+            self.repetition = nn.Linear(len(RUN_LENGTHS), widths, bias=False)
+            nn.init.zeros_(self.repetition.weight)
 
     def stage_weights(self, inside: Tensor | None, valid: Tensor) -> list[StageWeights]:
         """Pool the full-resolution masks, float32 (B, 1, H, W), to each stage."""
@@ -378,13 +397,27 @@ class FusionUNet(nn.Module):
         return weights
 
     def encode(
-        self, relative: Tensor, low_resolution: Tensor, weights: list[StageWeights]
+        self,
+        relative: Tensor,
+        low_resolution: Tensor,
+        weights: list[StageWeights],
+        shift: Tensor | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Both encoders: the features F_rel and F_lr of the four stages."""
         return (
             self.relative_encoder(relative, weights),
-            self.low_resolution_encoder(low_resolution, weights),
+            self.low_resolution_encoder(low_resolution, weights, shift),
         )
+
+    def shifts(self, repetition: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """What is added to the first stage and the detail head, (B, C, 1, 1) each; or nothing."""
+        if self.repetition is None or repetition is None:
+            return None, None
+        # As far from zero as other inputs are.
+        shares = 4.0 * repetition.to(self.repetition.weight.dtype)
+        shift = self.repetition(shares)[..., None, None]
+        width = self.config.widths[0]
+        return shift[:, :width], shift[:, width:]
 
     def decode(
         self,
@@ -402,7 +435,12 @@ class FusionUNet(nn.Module):
         return self.decoder(skips, weights)
 
     def forward(
-        self, relative: Tensor, low_resolution: Tensor, inside: Tensor | None, valid: Tensor
+        self,
+        relative: Tensor,
+        low_resolution: Tensor,
+        inside: Tensor | None,
+        valid: Tensor,
+        repetition: Tensor | None = None,
     ) -> Tensor:
         """Predict gate, residual, confidence and whatever else `FusionUNetConfig.heads` names.
 
@@ -412,17 +450,21 @@ class FusionUNet(nn.Module):
             low_resolution: (B, C, H, W): see `FusionUNetConfig.low_resolution_channels`.
             inside: float32 (B, 1, H, W): 1 in the image, 0 in its padding; None without padding.
             valid: float32 (B, 1, H, W): 1 where depth was measured.
+            repetition: float32 (B, 3), see `run_shares`; None for a map of low resolution.
 
         Returns:
             (B, len(`heads`), H, W). H and W are multiples of `config.total_stride`.
         """
         weights = self.stage_weights(inside, valid)
-        relative_features, low_resolution_features = self.encode(relative, low_resolution, weights)
+        shift, detail_shift = self.shifts(repetition)
+        relative_features, low_resolution_features = self.encode(
+            relative, low_resolution, weights, shift
+        )
         decoded = self.decode(relative_features, low_resolution_features, weights)
         prediction = self.head(decoded)
         if self.detail is not None:
             pixels = low_resolution
             if relative.shape[1] == RELATIVE_CHANNELS:
                 pixels = torch.cat([relative[:, :1], low_resolution], dim=1)
-            prediction = prediction + self.detail(decoded, pixels, inside, valid)
+            prediction = prediction + self.detail(decoded, pixels, inside, valid, detail_shift)
         return prediction

@@ -27,6 +27,7 @@ from depth_sr_ros.model.consistency import SMALLEST_RATIO, Cells
 from depth_sr_ros.model.depth_sr import PreparedDepth, normalisation_of, prepare_depth
 from depth_sr_ros.model.interpolation import valid_mask
 from depth_sr_ros.model.relative_depth import normalise_relative_depth
+from depth_sr_ros.model.repetition import RUN_LENGTHS
 from depth_sr_ros.nearest_upsampling import undo_nearest_upsampling
 from depth_sr_ros.training.config import SourceConfig, TrainingConfig
 
@@ -115,7 +116,8 @@ def make_sample(
         statistics: median and scale of the frame that this is a crop of.
 
     Returns:
-        rgb (3, H, W); truth, relative and what PreparedDepth holds (1, H, W); what Cells hold,
+        rgb (3, H, W); truth, relative and what PreparedDepth holds (1, H, W), but repetition (3,),
+        all zero for depth of low resolution; what Cells hold,
         zero-padded to half of (H, W) so that crops of every ratio stack, as cell_NAME;
         median, scale (1, 1, 1).
     """
@@ -127,6 +129,9 @@ def make_sample(
         truth = np.zeros_like(truth)
         depth, valid = torch.ones_like(depth), torch.ones_like(valid)
     prepared = prepare_depth(depth, valid, truth.shape)
+    if prepared.repetition is None:
+        # Nothing of it reaches the network then.
+        prepared = prepared._replace(repetition=torch.zeros(1, len(RUN_LENGTHS)))
     if statistics is None:
         median, scale = normalisation_of(torch.where(valid, depth, 0.0), valid)
     else:

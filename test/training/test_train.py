@@ -301,6 +301,7 @@ def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_pat
             denoising=True,
             keeping=True,
             guided_filter_cells=(4,),
+            repetition=True,
         ),
         name='grown',
     )
@@ -316,6 +317,7 @@ def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_pat
             denoising=False,
             keeping=False,
             guided_filter_cells=(),
+            repetition=False,
         ),
     )
     monkeypatch.setitem(model_config.CONFIGURATIONS, 'grown', grown)
