@@ -96,7 +96,7 @@ def test_an_oracle_of_an_earlier_card_is_taken_over_where_the_baselines_are_the_
     third = tool.figures(weights, report(digest, oracle=False), tool.EarlierOracle(text))
     assert f"oracle's figures of {'a' * 12}'s evaluation" in third
     # Other frames, or baselines tuned otherwise.
-    other = tool.EarlierOracle(card.replace('50.0 (guided filter)', '50.1 (guided filter)'))
+    other = tool.EarlierOracle(card.replace('50.0 (guided filter)', '50.2 (guided filter)'))
     assert '50.0 (guided filter) | - |' in tool.figures(
         weights, report(digest, oracle=False), other
     )
