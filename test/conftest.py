@@ -40,6 +40,8 @@ def randomised():
             for head in (model.fusion.head, model.fusion.detail and model.fusion.detail.head):
                 if head is not None:
                     head[0].weight.normal_(0, 0.05)
+            if model.fusion.repetition is not None:
+                model.fusion.repetition.weight.normal_(0, 0.3)
         return model
 
     return make

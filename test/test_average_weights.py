@@ -76,9 +76,21 @@ def test_the_bias_of_an_output_is_shifted(folders):
     bias = model.fusion.head[0].bias.view(len(CONFIG.fusion.heads), -1)
     assert torch.all(bias[CONFIG.fusion.heads.index('residual')] == 1.0)
     assert json.loads(read_metadata(folders / 'out')['averaged'])['shift'] == 'residual=-0.5'
-    done = run(folders, '--shift', 'nothing=1')
+    for wrong in ('nothing=1', 'residual', 'residual=much', 'residual=nan'):
+        done = run(folders, '--shift', wrong)
+        assert done.returncode == 1
+        assert repr(wrong) in done.stderr
+        assert 'gate, residual, confidence' in done.stderr
+        assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('text', ['', 'no JSON', '{"step": 1}', '[]'])
+def test_a_file_without_a_score_is_named(folders, text):
+    (folders / 'scored.jsonl').write_text(text)
+    done = run(folders, '--validation', 'scored.jsonl')
     assert done.returncode == 1
-    assert 'gate, residual, confidence' in done.stderr
+    assert 'scored.jsonl holds no validation' in done.stderr
+    assert 'Traceback' not in done.stderr
 
 
 def test_other_networks_are_refused(folders):

@@ -19,6 +19,7 @@ number, where two kinds of input pull in two directions. It is in the header too
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -52,12 +53,31 @@ def shift_bias(model: DepthSR, text: str) -> None:
     Raises:
         ValueError: the network has no such output, or that is no number.
     """
-    name, _, value = text.partition('=')
+    name, _, number = text.partition('=')
     heads = model.fusion.heads
-    if name not in heads:
-        raise ValueError(f'--shift is {text!r}; outputs are {", ".join(heads)}')
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if name not in heads or not math.isfinite(value):
+        allowed = f'allowed is NAME=NUMBER with one of {", ".join(heads)}'
+        raise ValueError(f'--shift is {text!r}; {allowed}')
     with torch.no_grad():
-        model.fusion.head[0].bias.view(len(heads), -1)[heads.index(name)] += float(value)
+        model.fusion.head[0].bias.view(len(heads), -1)[heads.index(name)] += value
+
+
+def last_record(path: Path) -> dict:
+    """The last line of a run's validation.jsonl.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file that is missing or holds no score.
+    """
+    try:
+        record = json.loads(path.read_text(encoding='utf-8').splitlines()[-1])
+        record['score'] = float(record['score'])
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'{path} holds no validation: {error!r}') from error
+    return record
 
 
 def main():
@@ -83,11 +103,11 @@ def main():
         how = {'digests': digests, 'share_of_the_second': args.share, 'shift': args.shift}
         header['averaged'] = json.dumps(how)
         if args.validation is not None:
-            record = json.loads(args.validation.read_text().splitlines()[-1])
+            record = last_record(args.validation)
             record['step'] = int(header.get('step', 0))
             header.update(score=f'{record["score"]:.5f}', validation=json.dumps(record))
         model.save(args.out, metadata=header)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         print(f'{type(error).__name__}: {error}', file=sys.stderr)
         return 1
     print(f'{args.out}: digest {state_digest(DepthSR.from_pretrained(args.out))}')

@@ -19,12 +19,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from safetensors import safe_open
-
-from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR
+from depth_sr_ros.model.depth_sr import DepthSR, read_metadata
 from depth_sr_ros.pipeline import state_digest
 
-# Millimetres.
+# Millimetres by which a baseline's error may differ from one CPU to another.
 _ROUNDING = 0.15
 BEGIN, END = '<!-- figures: begin -->\n', '<!-- figures: end -->\n'
 
@@ -92,6 +90,10 @@ class EarlierOracle:
 
     Args:
         text: of the card.
+
+    Attributes:
+        digest: of the weights that the evaluation with an oracle was made with.
+        used: whether any figure was taken from it.
     """
 
     def __init__(self, text=''):
@@ -113,7 +115,6 @@ class EarlierOracle:
         earlier = self._rows.get(title_of(row))
         if earlier is None or earlier[2] == '-' or f'({name})' not in earlier[1]:
             return '-'
-        # Another CPU rounds otherwise.
         for cell, value in zip(earlier, (interpolated, best), strict=False):
             if abs(float(cell.partition(' ')[0]) - 1e3 * value) > _ROUNDING:
                 return '-'
@@ -166,18 +167,24 @@ def short_line(row, oracle):
 
 def short_table(report, oracle):
     """The text between the markers of the project's README: the rows on real frames."""
+    rows = [
+        short_line(row, oracle)
+        for row in report['rows']
+        if not row['row'].startswith(('texture', 'cleargrasp synthetic'))
+    ]
+    earlier = (
+        f' (the fourth column by the same without `--no-oracle`, at {oracle.digest})'
+        if oracle.used
+        else ''
+    )
     return '\n'.join(
         [
             '| frames (number), depth input | interpolated | best classical filter, tuned '
             '| best, tuned on these frames | ours |',
             '|---|---|---|---|---|',
-            *(
-                short_line(row, oracle)
-                for row in report['rows']
-                if not row['row'].startswith(('texture', 'cleargrasp synthetic'))
-            ),
+            *rows,
             '',
-            f'made by `{short_command(report["command"])}`; '
+            f'made by `{short_command(report["command"])}`{earlier}; '
             f'{sum(check["passed"] for check in report["checks"])} of the {len(report["checks"])} '
             'goals that we set ourselves are reached.',
             '',
@@ -209,11 +216,14 @@ def figures(weights, report, oracle):
         raise ValueError(
             f'{weights} has digest {digest}, the evaluation was made with {measured["digest"]}'
         )
-    with safe_open(weights / WEIGHTS_FILE, 'pt') as file:
-        header = file.metadata()
+    header = read_metadata(weights)
     passed = sum(check['passed'] for check in report['checks'])
     rows = [row_line(row, oracle) for row in report['rows']]
-    earlier = f"; oracle's figures of {oracle.digest}'s evaluation" if oracle.used else ''
+    earlier = (
+        f"; oracle's figures of {oracle.digest}'s evaluation, without --no-oracle"
+        if oracle.used
+        else ''
+    )
     return '\n'.join(
         [
             *validation_lines(header),

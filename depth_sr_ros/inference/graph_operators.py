@@ -2,7 +2,8 @@
 """How operators that ONNX runtimes lack, or run slowly, are written in a graph of fixed size.
 
 Resizing becomes two products with constant matrices: exact for every mode that torch has (runtimes
-differ in which they know, TensorRT has no antialiasing), and fast everywhere.
+differ in which they know, TensorRT has no antialiasing), and fast everywhere. Only bilinear growth
+by whole factors is left to the runtime.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def _is_grown_evenly(
     options: dict[str, Any], size: tuple[int, int], new_size: tuple[int, int]
 ) -> bool:
     whole = all(new % old == 0 for old, new in zip(size, new_size, strict=True))
-    return whole and options == {'mode': 'bilinear', 'align_corners': False}
+    grown = tuple(new_size) != tuple(size)
+    return whole and grown and options == {'mode': 'bilinear', 'align_corners': False}
 
 
 def _grown(graph: Any, image: Any, *factors: int) -> Any:

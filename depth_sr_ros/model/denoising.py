@@ -30,8 +30,6 @@ _SAMPLES = 4000
 _RADIUS, _SPREAD = 2, 1.5
 # Width of the kernel over values in each pass, in standard deviations of the noise.
 _WIDTHS = (2.0, 1.2)
-# Makes 1 of every inverse depth, when cut off there, and leaves 0.
-_HUGE = 1e30
 
 
 def noise_level(inverse: Tensor, valid: Tensor) -> Tensor:
@@ -96,7 +94,7 @@ def _bilateral(inverse: Tensor, valid: Tensor, width: Tensor) -> Tensor:
     unlike = (near - inverse) / (width * inverse).clamp_min(_tiny())
     weight = torch.exp(-0.5 * (distance / _SPREAD**2 + unlike.square().clamp_max(100.0)))
     # ONNX Runtime takes three times as long for a choice as for a product.
-    weight = weight * (near * _HUGE).clamp_max(1.0)
+    weight = weight * (near > 0).float()
     mean = (weight * near).sum(dim=1, keepdim=True) / weight.sum(dim=1, keepdim=True).clamp_min(
         _tiny()
     )

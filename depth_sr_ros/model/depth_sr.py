@@ -137,7 +137,6 @@ def prepare_depth(
     denoising, repetition: whether what bears that name is asked for.
     """
     depth = torch.where(valid, depth, 0.0).float()
-    runs = None
     lower, upper = local_range(depth, valid, size)
     validity = functional.interpolate(valid.float(), size=size, mode='nearest-exact')
     low_resolution = has_cells(tuple(depth.shape[-2:]), size)
@@ -150,8 +149,7 @@ def prepare_depth(
     else:
         interpolated = clean = interpolate(depth, valid, size)
         cells = cells_of(depth, valid, interpolated)
-    if repetition and not low_resolution:
-        runs = run_shares(depth, valid)
+    runs = run_shares(depth, valid) if repetition and not low_resolution else None
     rough = roughness(depth, valid, size)
     return PreparedDepth(interpolated, lower, upper, validity, clean, rough, runs, cells)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 #: Lengths of the runs of equal values that are counted.
 RUN_LENGTHS = (1, 2, 3)
-# Every so manieth row (or column) tells where columns (or rows) change.
+# One row (or column) in so many is looked at: the shares are the same, at a quarter of the cost.
 _LINE_STEP = 4
 
 

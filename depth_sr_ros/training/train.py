@@ -235,13 +235,16 @@ def _header_of(task: str, entries: dict[str, str]) -> dict[str, str]:
     return {(_GUIDE_PREFIX if task == 'guide' else '') + key: text for key, text in entries.items()}
 
 
-def _metadata(config: TrainingConfig) -> dict[str, str]:
-    """Of this run, and what the initial weights say of the part that it leaves as it is."""
+def _metadata(config: TrainingConfig, *, guide: bool) -> dict[str, str]:
+    """Of this run, and what the initial weights say of the part that it leaves as it is.
+
+    guide: whether the model holds one: without it, nothing is said of one.
+    """
     from depth_sr_ros.model.depth_sr import read_metadata
 
     own = {'git': git_revision(), 'training_config': json.dumps(config.provenance())}
     kept: dict[str, str] = {}
-    if config.initial_weights:
+    if config.initial_weights and (guide or config.task == 'guide'):
         kept = {
             key: text
             for key, text in read_metadata(config.initial_weights).items()
@@ -472,7 +475,7 @@ def train(
     validation_frames = build_frames(config.validation, validation=True)
     total_steps = config.steps or config.epochs * max(1, len(frames) // config.batch_size)
     model = build_model(config)
-    metadata = _metadata(config)
+    metadata = _metadata(config, guide=model.relative_depth is not None)
 
     module: pl.LightningModule
     training_set: Any

@@ -731,6 +731,12 @@ def test_training_mixture_has_enough_of_everything():
     assert share(has(d.Kinect)) > 0.15
     assert share(has(d.Kinect, cell=2)) > 0.06
     assert share(has(d.AlignedDepth)) > 0.08
+    # What a driver repeats is equal: nothing that tells the copies apart comes after it.
+    for steps in draws:
+        kinds = [type(step) for step in steps]
+        if d.AlignedDepth in kinds:
+            behind = kinds[kinds.index(d.AlignedDepth) :]
+            assert not {d.LowFrequencyBias, d.GaussianNoise, d.StereoCamera, d.Kinect} & set(behind)
     assert share(has(d.Kinect, jitter=0)) > 0.03
     assert share(has(d.Kinect, jitter=0, cell=1, window=1)) > 0.015
     # As a simulated camera: at full resolution, right but for holes and noise.

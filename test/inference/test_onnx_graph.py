@@ -65,6 +65,7 @@ CONSISTENT = dataclasses.replace(
     denoising=True,
     keeping=True,
     guided_filter_cells=(4, 16),
+    repetition=True,
 )
 
 
@@ -78,6 +79,8 @@ CONSISTENT = dataclasses.replace(
         (CONSISTENT, GraphSizes((160, 96), (40, 24))),
         (CONSISTENT, GraphSizes((150, 113), (50, 37))),  # pixels belong to two cells
         (CONSISTENT, GraphSizes((96, 64), (24, 16), (42, 28))),
+        (CONSISTENT, GraphSizes((160, 96), (160, 96))),  # other outputs, repetition
+        (CONSISTENT, GraphSizes((150, 113), (150, 113), (42, 28))),
     ],
 )
 def test_a_graph_gives_what_pytorch_gives(randomised, config, sizes):
@@ -87,7 +90,8 @@ def test_a_graph_gives_what_pytorch_gives(randomised, config, sizes):
     came = session_of(content).run(list(OUTPUTS), inputs)
     depth, confidence = expected(model, inputs)
     assert np.abs(depth / inputs['depth'].max() - 1).max() > 0.01
-    assert np.allclose(came[0], depth, rtol=1e-4)
+    # Of the guide fitted to full-resolution depth, large numbers cancel.
+    assert np.allclose(came[0], depth, rtol=1e-4 if sizes.relative is None else 1e-3)
     assert np.allclose(came[1], confidence, atol=1e-3)
     check_operators(content)
 
