@@ -69,6 +69,11 @@ def test_the_means_of_cells_come_nearer_to_what_was_measured(low):
     assert error(trusted)[1] < 0.8 * error(gate)[1]
     untouched = consistent_gate(gate, torch.zeros_like(gate), iterations=3, **options)
     assert torch.equal(untouched, gate)
+    # What else is added counts: all measured 10 cm farther, and put there, nothing changes.
+    options['fixed'] = torch.full_like(reach, 0.1)
+    options['cells'] = cells._replace(residual=cells.residual + 0.1 * cells.valid)
+    moved = consistent_gate(gate, torch.ones_like(gate), iterations=5, **options)
+    torch.testing.assert_close(moved, trusted, rtol=1e-3, atol=1e-3)
 
 
 def test_pooling_and_matrices_agree():

@@ -446,3 +446,13 @@ def test_pickled_weights_are_not_read(tmp_path):
 def test_impossible_configurations_are_refused(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         FusionUNetConfig(**values)
+
+
+def test_without_a_guide_its_channel_is_left_out_and_not_another(randomised):
+    fusion = randomised(CONFIGURATIONS['embedded'].fusion).fusion
+    image, low_resolution = torch.rand(1, 3, 64, 96), torch.rand(1, 9, 64, 96)
+    valid = torch.ones(1, 1, 64, 96)
+    with torch.inference_mode():
+        absent = fusion(image, low_resolution, None, valid)
+        zero = torch.cat([torch.zeros_like(valid), image], dim=1)
+        torch.testing.assert_close(absent, fusion(zero, low_resolution, None, valid))
