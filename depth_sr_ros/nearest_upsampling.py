@@ -47,11 +47,15 @@ def undo_nearest_upsampling(depth: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     rows, columns = (_exact_cells(depth, axis) for axis in (0, 1))
     if rows is not None and columns is not None:
-        return depth[np.ix_(rows, columns)]
+        smaller = depth[np.ix_(rows, columns)]
+        # Points on a grid repeat nothing but the emptiness between them.
+        if np.count_nonzero(_measured(smaller)) < np.count_nonzero(_measured(depth)):
+            return smaller
+        return depth
     jumps = [_jumps(depth, axis) for axis in (0, 1)]
     for factor in _NOISY_FACTORS:
         if _in_cells(jumps, factor):
-            return _lower_medians(depth, factor)
+            return lower_medians(depth, factor)
     return depth
 
 
@@ -148,7 +152,7 @@ def _in_cells(jumps: list[NDArray], factor: int) -> bool:
     return evidence >= _LEAST_EVIDENCE
 
 
-def _lower_medians(depth: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+def lower_medians(depth: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     """Of the measurements in each cell; 0 where there are none."""
     height, width = (length // factor for length in depth.shape)
     cells = _measured(depth).reshape(height, factor, width, factor).transpose(0, 2, 1, 3)

@@ -43,7 +43,7 @@ from depth_sr_ros.data.depth_sensors import (
     StereoCamera,
     TimeOfFlight,
 )
-from depth_sr_ros.data.downsampling import Downsample, Upsample, valid_depth
+from depth_sr_ros.data.downsampling import Downsample, PlacePoints, Upsample, valid_depth
 
 FRAME_SIZE = (480, 640)
 
@@ -200,23 +200,30 @@ def parse_degradation(text: str) -> Degradation:
     return Compose(tuple(steps))
 
 
+def training_kind(rng: np.random.Generator) -> str:
+    """Draw what a training sample is made by: 'downsampling', 'dense sensor' or 'sparse'."""
+    return str(rng.choice(['downsampling', 'dense sensor', 'sparse'], p=[0.40, 0.43, 0.17]))
+
+
 def training_degradation(
-    rng: np.random.Generator, frame_size: tuple[int, int] = FRAME_SIZE
+    rng: np.random.Generator,
+    frame_size: tuple[int, int] = FRAME_SIZE,
+    kind: str | None = None,
 ) -> Degradation:
     """Draw the degradation of one training sample.
 
     Two fifths are downsampled x1.4 to x16, nearly half come from a dense sensor, the rest are
     sparse points or LiDAR lines, so that one network learns all. frame_size: (H, W) of the frame
     that crops are cut from; 'sparse points' mean that many in it. On crops, scale factors stay
-    what they are.
+    what they are. kind: of `training_kind`; None draws one.
     """
+    kind = training_kind(rng) if kind is None else kind
     steps: list[Degradation] = []
     if rng.random() < 0.15:
         steps.append(Misregistration(pixels=float(rng.uniform(0.5, 3))))
-    kind = rng.random()
-    if kind < 0.40:
+    if kind == 'downsampling':
         steps += _draw_downsampled(rng)
-    elif kind < 0.83:
+    elif kind == 'dense sensor':
         steps += _draw_sensor(rng)
     else:
         steps += _draw_sparse(rng, frame_size)
@@ -259,7 +266,13 @@ def _draw_downsampled(rng: np.random.Generator) -> list[Degradation]:
     else:
         factor = _log_uniform(rng, 1.4, 16)
     method = str(rng.choice(['area', 'bicubic', 'nearest'], p=[0.5, 0.2, 0.3]))
-    steps.append(Downsample(factor, method, offset=_draw_offset(rng)))
+    offset, place = _draw_offset(rng), []
+    if method == 'nearest' and factor.is_integer() and rng.random() < 0.7:
+        # Found to be points: mostly the first of each cell, else the one in the middle.
+        share = 0.0 if rng.random() < 0.7 else 0.5
+        offset = (share, share)
+        place = [PlacePoints(int(factor), (int(share * factor),) * 2)]
+    steps.append(Downsample(factor, method, offset=offset))
     noise = rng.random()
     if noise < 0.25:
         steps.append(GaussianNoise(0.02))
@@ -270,7 +283,7 @@ def _draw_downsampled(rng: np.random.Generator) -> list[Degradation]:
     steps += _draw_rounding(rng, 0.2)
     if rng.random() < 0.1:
         steps.append(Outliers(float(rng.uniform(0, 0.05))))
-    return steps + _draw_holes(rng, 0.12)
+    return steps + _draw_holes(rng, 0.12) + place
 
 
 def _draw_offset(rng: np.random.Generator) -> tuple[float, float]:
@@ -296,6 +309,7 @@ def _draw_rounding(rng: np.random.Generator, probability: float) -> list[Degrada
 def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
     kind = rng.random()
     steps: list[Degradation] = []
+    place: list[Degradation] = []
     if kind < 0.53:
         cell = 1
         if rng.random() < 0.8:
@@ -318,6 +332,8 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
                 shadow=bool(rng.random() < 0.7),
                 mirrored=bool(rng.random() < 0.25),
             )
+            if cell > 1 and phase == (0, 0) and rng.random() < 0.7:
+                place = [PlacePoints(cell)]
         else:
             sensor = StereoCamera(
                 focal_baseline=_log_uniform(rng, 12, 50),
@@ -332,7 +348,7 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
             # The last thing that happens: what a driver repeats is equal.
             sensor = Compose((sensor, _draw_aligned(rng)))
         steps.append(AtSensorScale(sensor, median=_log_uniform(rng, 0.8, 3.5)))
-        if rng.random() < 0.2 and not aligned:
+        if rng.random() < 0.2 and not aligned and not place:
             factor = float(rng.choice([2, 4]))
             steps.append(Downsample(factor, 'nearest', offset=_draw_offset(rng)))
         steps += _draw_holes(rng, 0.35) + _draw_holes(rng, 0.35)
@@ -356,7 +372,7 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
         steps += _chance(rng, (0.6, lambda: GaussianNoise(_log_uniform(rng, 0.001, 0.02))))
         if rng.random() < 0.25:
             steps.append(AtSensorScale(_draw_aligned(rng), median=_log_uniform(rng, 0.8, 3.5)))
-    return steps + _chance(rng, (0.3, lambda: Quantise('mm')))
+    return steps + _chance(rng, (0.3, lambda: Quantise('mm'))) + place
 
 
 def _draw_aligned(rng: np.random.Generator) -> AlignedDepth:
@@ -402,6 +418,7 @@ VALIDATION_DEGRADATIONS: dict[str, Degradation] = {
     'x4': Downsample(4),
     'x8': Downsample(8),
     'x16': Downsample(16),
+    'x4_points': Compose((Downsample(4, 'nearest', offset=(0, 0)), PlacePoints(4))),
     'x8_bicubic': Downsample(8, 'bicubic'),
     'x8_noise': Compose((Downsample(8), GaussianNoise(0.02))),
     'x16_noise': Compose((Downsample(16), GaussianNoise(0.02))),
@@ -410,6 +427,9 @@ VALIDATION_DEGRADATIONS: dict[str, Degradation] = {
     'lidar_64': AtSensorScale(LidarLines(64, frame_size=FRAME_SIZE), median=4.0),
     'kinect': AtSensorScale(Compose((Kinect(), SpecularHoles(0.01), BorderHoles(20)))),
     'kinect_cells': AtSensorScale(Kinect(cell=2, edge_holes=0, shadow=False)),
+    'kinect_points': AtSensorScale(
+        Compose((Kinect(jitter=0, cell=2, edge_holes=0), BorderHoles(20), PlacePoints(2)))
+    ),
     'kinect_sharp': AtSensorScale(Kinect(jitter=0, edge_holes=0, shadow=False)),
     # A simulated camera: what is right has to stay.
     'exact': GaussianNoise(0.005),

@@ -9,6 +9,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from depth_sr_ros.nearest_upsampling import lower_medians
+from depth_sr_ros.point_samples import place_points
+
 METHODS = ('area', 'bicubic', 'nearest')
 
 
@@ -92,6 +95,37 @@ class Upsample:
         height, width = low_size(rgb.shape[:2], 1 / self.share)
         size = max(width, depth.shape[1]), max(height, depth.shape[0])
         return cv2.resize(valid_depth(depth), size, interpolation=cv2.INTER_NEAREST)
+
+
+@dataclass(frozen=True)
+class PlacePoints:
+    """Give each point its pixel in the RGB image and leave the others without measurement.
+
+    What the pipeline makes of point samples, see `depth_sr_ros.point_samples`. A map that has RGB's
+    size already repeats one point in each cell, with noise. One that does not divide RGB's size
+    stays as it is.
+
+    factor: pixels of a cell in each direction. phase: row and column of the point in it.
+    """
+
+    factor: int
+    phase: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        if self.factor < 2:
+            raise ValueError(f'factor is {self.factor}; allowed is 2 or more pixels')
+        if not all(0 <= place < self.factor for place in self.phase):
+            raise ValueError(f'phase is {self.phase}; allowed is 0 to {self.factor - 1} px')
+
+    def __call__(self, rgb: np.ndarray, depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        depth = valid_depth(depth)
+        if depth.shape == rgb.shape[:2]:
+            if any(side % self.factor for side in depth.shape):
+                return depth
+            depth = lower_medians(depth, self.factor)
+        if any(n != m * self.factor for n, m in zip(rgb.shape[:2], depth.shape, strict=True)):
+            return depth
+        return place_points(depth, self.factor, self.phase)
 
 
 def low_size(shape: tuple[int, ...], factor: float) -> tuple[int, int]:

@@ -8,9 +8,9 @@ import math
 import cv2
 import numpy as np
 
-# Wavelengths in pixels and size (standard deviation relative to the depth) that are drawn from.
+# Wavelengths in pixels, and the smallest size (standard deviation relative to the depth).
 _WAVELENGTHS = (8.0, 96.0)
-_SIZES = (0.001, 0.01)
+_SMALLEST_SIZE = 0.001
 _MOST_LAYERS = 3
 # Share of reliefs that cover a part of the image only, and of those that the image shows.
 _PARTIAL, _SHADED = 0.4, 0.6
@@ -36,18 +36,26 @@ def _waves(
     return waves / max(float(waves.std()), 1e-9)
 
 
-def random_relief(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def random_relief(
+    shape: tuple[int, int], rng: np.random.Generator, largest: float = 0.01
+) -> np.ndarray:
     """Draw bumps, folds and ripples: noise of one to three wavelengths, in places or everywhere.
 
     Args:
         shape: (H, W).
         rng: source of all randomness.
+        largest: standard deviation relative to the depth at most, 0.001 to 0.1.
 
     Returns:
-        float32 (H, W): factor of the depth, 0.97 to 1.03.
+        float32 (H, W): factor of the depth, within 1 - 3 largest and 1 + 3 largest.
+
+    Raises:
+        ValueError: for another `largest`.
     """
+    if not _SMALLEST_SIZE <= largest <= 0.1:
+        raise ValueError(f'largest relief is {largest}; allowed is {_SMALLEST_SIZE} to 0.1')
     relief = np.zeros(shape, np.float32)
-    size = float(np.exp(rng.uniform(*np.log(_SIZES))))
+    size = float(np.exp(rng.uniform(np.log(_SMALLEST_SIZE), np.log(largest))))
     for _ in range(int(rng.integers(1, _MOST_LAYERS + 1))):
         wavelength = float(np.exp(rng.uniform(*np.log(_WAVELENGTHS))))
         # Folds of cloth and grooves of bark are longer one way.
@@ -81,7 +89,10 @@ def shade_relief(rgb: np.ndarray, relief: np.ndarray, rng: np.random.Generator) 
 
 
 def with_relief(
-    rgb: np.ndarray, depths: tuple[np.ndarray, ...], rng: np.random.Generator
+    rgb: np.ndarray,
+    depths: tuple[np.ndarray, ...],
+    rng: np.random.Generator,
+    largest: float = 0.01,
 ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """Give every surface of a frame the same random relief.
 
@@ -92,12 +103,13 @@ def with_relief(
         rgb: uint8 (H, W, 3).
         depths: float32 (H, W) each, metres; 0 where unknown, which it stays.
         rng: source of all randomness.
+        largest: see `random_relief`.
 
     Returns:
         rgb, lit accordingly in three of five cases (a relief without contrast is seen by depth
         cameras only), and the depths.
     """
-    relief = random_relief(rgb.shape[:2], rng)
+    relief = random_relief(rgb.shape[:2], rng, largest)
     if rng.random() < _SHADED:
         rgb = shade_relief(rgb, relief, rng)
     return rgb, tuple(depth * relief for depth in depths)

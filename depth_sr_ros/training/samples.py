@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from depth_sr_ros.data.degradation import (
     Degradation,
     parse_degradation,
     training_degradation,
+    training_kind,
 )
 from depth_sr_ros.data.depth_holes import seen_through_glass
 from depth_sr_ros.data.frame import RGBDFrame
@@ -40,8 +42,11 @@ _CROP_ATTEMPTS = 8
 _GLASS_SHARE, _MINIMUM_GLASS = 0.7, 0.005
 # Of imitated guides, those whose outlines are beside the image's.
 _MISPLACED_GUIDES = 0.3
-# Of crops, those whose surfaces are not as smooth as they were rendered.
-_RELIEF_SHARE = 0.12
+# Of crops, those whose surfaces are not as smooth as they were rendered, and how high their relief
+# is at most, relative to the depth. Beside a sensor's noise a network that knows of high ones takes
+# noise for relief.
+_RELIEF_SHARES = {'downsampling': 0.3, 'dense sensor': 0.12, 'sparse': 0.2}
+_RELIEF_SIZES = {'downsampling': 0.02, 'dense sensor': 0.01, 'sparse': 0.02}
 # Of imitated guides, 0 to 1: neither the best nor the worst that training sees.
 _VALIDATION_GUIDE_QUALITY = 0.5
 
@@ -320,10 +325,11 @@ class FusionSamples(Dataset[list[Sample]]):
         image = np.ascontiguousarray(rgb[window])
         seen = np.ascontiguousarray(sensed[window]) * np.float32(factor)
         if self.config.degradation == 'training':
-            if rng.random() < _RELIEF_SHARE:
-                image, (crop, seen) = with_relief(image, (crop, seen), rng)
+            kind = training_kind(rng)
+            if rng.random() < _RELIEF_SHARES[kind]:
+                image, (crop, seen) = with_relief(image, (crop, seen), rng, _RELIEF_SIZES[kind])
             # Densities are those of the whole frame that the crop is cut from.
-            degradation = training_degradation(rng, truth.shape)
+            degradation = training_degradation(rng, truth.shape, kind)
         else:
             degradation = parse_degradation(self.config.degradation)
         degraded = degradation(image, seen, rng)
@@ -368,7 +374,8 @@ def collate(batch: list[list[Sample]]) -> Sample:
 class FusionValidation(Dataset[Sample]):
     """A fixed set: the middle of each frame under every validation degradation.
 
-    Item i is frame i // n under degradation i % n; the noise is the same in every run.
+    Item i is frame i // n under degradation i % n; the noise is the same in every run, whatever
+    other degradations there are.
     """
 
     def __init__(
@@ -400,16 +407,17 @@ class FusionValidation(Dataset[Sample]):
         rgb = np.ascontiguousarray(frame.rgb[window])
         truth = np.ascontiguousarray(frame.depth[window], np.float32)
         truth = np.where(np.isfinite(truth), truth, 0.0).astype(np.float32)
-        rng = np.random.default_rng((2**31, index))
-        degraded = list(self.degradations.values())[kind](rgb, truth, rng)
-        relative = self._relative(frame, index)
+        name, degradation = list(self.degradations.items())[kind]
+        seed = (position, zlib.crc32(name.encode()))
+        degraded = degradation(rgb, truth, np.random.default_rng((2**31, *seed)))
+        relative = self._relative(frame, np.random.default_rng((2**31 + 1, *seed)))
         if relative is not None:
             relative = cv2.resize(relative, (width, height))[window]
         sample = make_sample(rgb, truth, degraded, relative)
         sample['kind'] = torch.tensor(kind)
         return sample
 
-    def _relative(self, frame: RGBDFrame, index: int) -> np.ndarray | None:
+    def _relative(self, frame: RGBDFrame, rng: np.random.Generator) -> np.ndarray | None:
         """The guide that training sees most often: the small one, an imitated one, or none."""
         if self.guides is not None:
             path = self.guides / f'{frame.name}.npy'
@@ -417,7 +425,6 @@ class FusionValidation(Dataset[Sample]):
         if self.config.guides.imitated <= self.config.guides.none:
             return None
         truth = np.where(np.isfinite(frame.depth), frame.depth, 0.0).astype(np.float32)
-        rng = np.random.default_rng((2**31 + 1, index))
         return normalise_guide(imitate_guide(truth, rng, quality=_VALIDATION_GUIDE_QUALITY))
 
 
