@@ -23,6 +23,12 @@ from depth_sr_ros.inference.torch_engine import TorchEngine
 from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR
 from depth_sr_ros.model.relative_depth import RelativeDepth
 from depth_sr_ros.nearest_upsampling import undo_nearest_upsampling
+from depth_sr_ros.point_samples import (
+    FindSampling,
+    cell_factor,
+    find_sampling,
+    place_points,
+)
 from depth_sr_ros.stream import DepthSRStream
 
 SMALLEST_RGB = 64
@@ -217,6 +223,7 @@ class DepthSRPipeline:
         self._description = description
         # Sizes of upsampled depth that a warning named.
         self._warned_of: set[tuple[int, ...]] = set()
+        self._placed: set[tuple[int, ...]] = set()
 
     @property
     def description(self) -> dict[str, Any]:
@@ -339,6 +346,7 @@ class DepthSRPipeline:
         *,
         out: np.ndarray | None = None,
         relative: np.ndarray | None = None,
+        sampling_of: FindSampling = find_sampling,
     ) -> DepthSRResult:
         """Dense metric depth for one pair of images that cover the same field of view.
 
@@ -347,10 +355,14 @@ class DepthSRPipeline:
             depth: float32 (h, w), metres along the optical axis; 8x8 up to (H, W); 0, negative,
                 NaN and infinite pixels are no measurement. Pixel centres map as
                 (u + .5) W / w - .5. A map that was upsampled by repeating pixels counts as
-                the smaller one (`depth_sr_ros.nearest_upsampling`).
+                the smaller one (`depth_sr_ros.nearest_upsampling`), and one whose values are of
+                another pixel than the middle of each cell is told by the image
+                (`depth_sr_ros.point_samples`).
             out: float32 (H, W) to write the depth to; None allocates one.
             relative: float32 (g, k) relative inverse depth over the same view, of any size and
                 scale, to use in the place of the guide's.
+            sampling_of: tells what the values of a depth map of low resolution are; a
+                SamplingMemory for the frames of one camera.
 
         Returns:
             See DepthSRResult; `result.depth` is `out` where that was given.
@@ -377,7 +389,8 @@ class DepthSRPipeline:
             )
         if out is None:
             out = np.empty((height, width), np.float32)
-        confidence = self._engine.run(rgb, self._as_measured(depth), out, relative)
+        measured = self._at_its_pixels(rgb, self._as_measured(depth), sampling_of)
+        confidence = self._engine.run(rgb, measured, out, relative)
         return DepthSRResult(out, confidence)
 
     def _as_measured(self, depth: np.ndarray) -> np.ndarray:
@@ -400,6 +413,29 @@ class DepthSRPipeline:
                 *measured_size,
             )
         return measured
+
+    def _at_its_pixels(
+        self,
+        rgb: np.ndarray,
+        depth: np.ndarray,
+        sampling_of: FindSampling,
+    ) -> np.ndarray:
+        """Points at the pixels that they are of; anything else as it is."""
+        factor = cell_factor(rgb.shape[:2], depth.shape)
+        if factor is None or self.fixed_sizes is not None:
+            return depth
+        sampling = sampling_of(rgb, depth)
+        if sampling is None or sampling.phase is None:
+            return depth
+        size = depth.shape[::-1]
+        if size not in self._placed:
+            self._placed.add(size)
+            LOG.info(
+                'depth of %dx%d holds one pixel of each %dx%d (row %d, column %d), as cv2.resize '
+                'with INTER_NEAREST leaves it, and is taken so',
+                *size, factor, factor, *sampling.phase,
+            )  # fmt: skip
+        return place_points(depth, factor, sampling.phase)
 
     def relative_depth(self, rgb: np.ndarray) -> np.ndarray | None:
         """What the guide makes of `rgb`: float32 (g, k), nearer is larger; None without one."""

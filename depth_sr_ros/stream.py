@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is remembered between the frames of one camera: the guide's answer, for a few frames."""
+"""What is remembered between the frames of one camera.
+
+The guide's answer, for a few frames, and what the camera's depth maps are.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from depth_sr_ros.point_samples import SamplingMemory
 
 if TYPE_CHECKING:
     from depth_sr_ros.pipeline import DepthSRPipeline, DepthSRResult
@@ -91,6 +96,8 @@ class DepthSRStream:
     where the guide is what is slow: docs/performance.md has both, measured. It sees a frame out of
     turn when the image's size changes and after `reset`.
 
+    What the values of the depth maps are (`SamplingMemory`) is remembered over the interval.
+
     Args:
         pipeline: it may serve several streams.
         guide_interval: 1 (the guide sees every frame) to 100; more than 1 needs OpenCV.
@@ -111,6 +118,7 @@ class DepthSRStream:
         self._relative: np.ndarray | None = None
         self._size: tuple[int, ...] = ()
         self._served = 0
+        self._sampling = SamplingMemory()
 
     def __call__(
         self, rgb: np.ndarray, depth: np.ndarray, *, out: np.ndarray | None = None
@@ -118,9 +126,10 @@ class DepthSRStream:
         """As `DepthSRPipeline.__call__`."""
         usable = isinstance(rgb, np.ndarray) and rgb.ndim == 3 and rgb.dtype == np.uint8
         if self._flow is None or not usable:
-            return self.pipeline(rgb, depth, out=out)  # or it says what is wrong
+            # Or it says what is wrong.
+            return self.pipeline(rgb, depth, out=out, sampling_of=self._sampling)
         if self._served >= self.guide_interval or rgb.shape[:2] != self._size:
-            self.reset()
+            self._forget_guide()
         if self._served == 0:
             self._relative = self.pipeline.relative_depth(rgb)
             self._size = rgb.shape[:2]
@@ -131,13 +140,17 @@ class DepthSRStream:
             else:
                 self._flow.follow(rgb)
                 relative = self._flow.moved(relative)
-        result = self.pipeline(rgb, depth, out=out, relative=relative)
+        result = self.pipeline(rgb, depth, out=out, relative=relative, sampling_of=self._sampling)
         # A frame that was refused has not been served.
         self._served += 1
         return result
 
     def reset(self) -> None:
         """Forget what was seen: the next frame has nothing to do with the last one."""
+        self._forget_guide()
+        self._sampling = SamplingMemory()
+
+    def _forget_guide(self) -> None:
         self._relative, self._size, self._served = None, (), 0
 
     @property

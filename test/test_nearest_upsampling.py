@@ -123,6 +123,14 @@ def test_a_few_outlines_may_lie_between_cells_by_chance():
     assert undo_nearest_upsampling(depth) is depth
 
 
+@pytest.mark.parametrize('factor', [2, 3, 4, 5, 8])
+def test_points_on_a_grid_repeat_nothing(factor):
+    small = measured(640 // factor, 480 // factor)
+    depth = np.zeros((480 // factor * factor, 640 // factor * factor), np.float32)
+    depth[::factor, ::factor] = small
+    assert undo_nearest_upsampling(depth) is depth
+
+
 @pytest.mark.parametrize('size', [(1, 1), (8, 8), (640, 480)])
 def test_maps_without_anything_to_see_stay(size):
     for value in (0.0, 2.0, np.nan):

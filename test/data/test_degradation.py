@@ -715,7 +715,11 @@ def test_training_mixture_has_enough_of_everything():
         )
 
     def clean(factor):
-        return lambda steps: len(steps) == 1 and has(d.Downsample, factor=factor)(steps)
+        # Points may have been put at their pixels.
+        return lambda steps: (
+            has(d.Downsample, factor=factor)(steps)
+            and all(isinstance(step, d.Downsample | d.PlacePoints) for step in steps)
+        )
 
     for factor in (2, 4, 8, 16):
         assert share(has(d.Downsample, factor=factor)) > 0.06
@@ -725,6 +729,19 @@ def test_training_mixture_has_enough_of_everything():
     for offset in ((0.5, 0.5), (0, 0)):
         assert share(has(d.Downsample, method='nearest', offset=offset)) > 0.03
     assert 0.40 < share(has(d.Downsample)) < 0.52
+    assert 0.06 < share(has(d.PlacePoints)) < 0.14
+    for steps in draws:
+        for step in steps:
+            if not isinstance(step, d.PlacePoints):
+                continue
+            # The last thing that happens, and where the points were taken.
+            assert step is steps[-1]
+            source = next(s for s in steps if isinstance(s, d.Downsample | d.Kinect))
+            if isinstance(source, d.Kinect):
+                assert (source.cell, source.phase) == (step.factor, step.phase)
+            else:
+                assert (source.method, source.factor) == ('nearest', step.factor)
+                assert step.phase == tuple(int(step.factor * share) for share in source.offset)
     assert 0.1 < share(has(d.SparsePoints)) < 0.25
     assert share(has(d.SparsePoints, count=500, corners=False)) > 0.03
     assert share(has(d.LidarLines)) > 0.05
@@ -752,6 +769,58 @@ def test_training_mixture_has_enough_of_everything():
     assert 1.4 <= min(factors) < 2
     assert max(factors) == 16
     assert np.mean([not float(f).is_integer() for f in factors]) > 0.2
+
+
+def test_training_kinds_are_what_they_are_called():
+    kinds = [d.training_kind(rng(seed)) for seed in range(2000)]
+    shares = {kind: kinds.count(kind) / len(kinds) for kind in set(kinds)}
+    assert shares == pytest.approx(
+        {'downsampling': 0.40, 'dense sensor': 0.43, 'sparse': 0.17}, abs=0.04
+    )
+    expected = {
+        'downsampling': (d.Downsample,),
+        'sparse': (d.SparsePoints, d.LidarLines),
+        'dense sensor': (),
+    }
+    every = [kind for kinds in expected.values() for kind in kinds]
+    for kind, steps in expected.items():
+        for seed in range(100):
+            drawn = [type(s) for s in flat(d.training_degradation(rng(seed), kind=kind))]
+            if steps:
+                assert set(steps) & set(drawn)
+            elif d.Kinect not in drawn and d.StereoCamera not in drawn:
+                assert not set(every) & set(drawn)
+
+
+def test_points_are_put_where_they_were_taken():
+    rgb, depth = scene(64, 96)
+    low = d.Downsample(4, 'nearest', offset=(0.5, 0.5))(rgb, depth, rng())
+    placed = d.PlacePoints(4, (2, 2))(rgb, low, rng())
+    seen = placed > 0
+    assert seen.sum() == (low > 0).sum()
+    np.testing.assert_array_equal(placed[seen], depth[seen])
+    # Repeated with noise, a cell is its median.
+    noisy = depth[::2, ::2].repeat(2, 0).repeat(2, 1)
+    noisy[1::2] *= np.float32(1.01)
+    np.testing.assert_array_equal(
+        d.PlacePoints(2)(rgb, noisy, rng()), d.PlacePoints(2)(rgb, depth[::2, ::2], rng())
+    )
+    # What does not divide the image stays.
+    for shape in ((20, 30), (63, 95)):
+        other = np.ones(shape, np.float32)
+        np.testing.assert_array_equal(d.PlacePoints(4)(rgb, other, rng()), other)
+
+
+@pytest.mark.parametrize(
+    ('factor', 'phase', 'message'),
+    [
+        (1, (0, 0), 'factor is 1; allowed is 2'),
+        (4, (4, 0), r'phase is \(4, 0\); allowed is 0 to 3'),
+    ],
+)
+def test_points_lie_in_their_cells(factor, phase, message):
+    with pytest.raises(ValueError, match=message):
+        d.PlacePoints(factor, phase)
 
 
 def test_every_training_draw_leaves_something_to_work_with():

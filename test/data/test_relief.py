@@ -3,6 +3,7 @@
 
 import cv2
 import numpy as np
+import pytest
 
 from depth_sr_ros.data.relief import random_relief, shade_relief, with_relief
 
@@ -23,6 +24,19 @@ def test_relief_is_of_a_percent_and_wider_than_a_pixel():
         assert np.abs(relief - 1).max() <= 0.0301
         # Neighbours are alike, which those of noise are not.
         assert np.abs(np.diff(relief, axis=1)).mean() < 0.8 * relief.std()
+
+
+def test_the_largest_relief_can_be_chosen():
+    sizes = [float(random_relief((60, 80), rng(seed), 0.05).std()) for seed in range(60)]
+    assert 0.02 < max(sizes) <= 0.0501
+    rgb, truth = np.zeros((60, 80, 3), np.uint8), np.ones((60, 80), np.float32)
+    large = max(
+        float(with_relief(rgb, (truth,), rng(seed), 0.05)[1][0].std()) for seed in range(60)
+    )
+    assert large > 0.02
+    for largest in (0.0, 0.2):
+        with pytest.raises(ValueError, match=f'largest relief is {largest}; allowed is 0.001 to'):
+            random_relief((60, 80), rng(), largest)
 
 
 def test_some_reliefs_cover_a_part_only():

@@ -15,7 +15,7 @@ from depth_sr_ros.evaluation.guide_interval import clip_frames, measure_interval
 class Pipeline:
     """Believes its guide: what it is given as relative depth is its answer, at the right scale."""
 
-    def __call__(self, rgb, depth, *, out=None, relative=None):
+    def __call__(self, rgb, depth, *, out=None, relative=None, sampling_of=None):
         inverse = np.full(rgb.shape[:2], relative.mean()) if relative.size < 5 else relative
         return SimpleNamespace(depth=(4.0 - 2.0 * inverse).astype(np.float32))
 

@@ -118,13 +118,22 @@ def test_three_in_ten_imitated_guides_lie_beside_the_image(frames_folder, monkey
     assert 0.2 < np.mean([np.ptp(guide) == 0 for guide in guides]) < 0.4
 
 
-def test_one_in_eight_crops_has_surfaces_with_relief(monkeypatch):
+@pytest.mark.parametrize(
+    ('kind', 'share', 'largest'),
+    [('downsampling', 0.3, 0.02), ('dense sensor', 0.12, 0.01), ('sparse', 0.2, 0.02)],
+)
+def test_some_crops_have_surfaces_with_relief(monkeypatch, kind, share, largest):
     depth = np.full((96, 128), 2.0, np.float32)
     frame = RGBDFrame(np.zeros((96, 128, 3), np.uint8), depth, None, 'wall')
     # A sensor without faults measures the relief too.
     monkeypatch.setattr(samples, 'training_degradation', lambda *_: parse_degradation('clean'))
+    monkeypatch.setattr(samples, 'training_kind', lambda _rng: kind)
     crops = [crop for index in range(100) for crop in FusionSamples([frame], CONFIG)[index]]
-    assert 0.06 < np.mean([crop['truth'].unique().numel() > 1 for crop in crops]) < 0.2
+    rough = [crop['truth'].unique().numel() > 1 for crop in crops]
+    assert share - 0.08 < np.mean(rough) < share + 0.08
+    sizes = [float(crop['truth'].std() / crop['truth'].mean()) for crop in crops]
+    # A crop may see less of it, and a little more than its part.
+    assert 0.3 * largest < max(sizes) < 1.3 * largest
     for crop in crops:
         torch.testing.assert_close(crop['interpolated'], crop['truth'])
     # What is trained under one degradation sees the frames as they are.
@@ -149,6 +158,20 @@ def test_validation_is_the_same_every_time(validation_folder):
         assert all(torch.equal(a[name], b[name]) for name in a)
     assert one[0]['kind'] == 0
     assert one[len(one) - 1]['kind'] == len(one.degradations) - 1
+
+
+def test_noise_does_not_depend_on_what_else_is_validated(validation_folder, monkeypatch):
+    frames = RGBDFolder(validation_folder)
+    whole = FusionValidation(frames, CONFIG)
+    kept = {name: whole.degradations[name] for name in ('x8_noise', 'exact')}
+    monkeypatch.setattr(samples, 'VALIDATION_DEGRADATIONS', kept)
+    part = FusionValidation(frames, CONFIG)
+    names = list(whole.degradations)
+    for place, name in enumerate(kept):
+        for frame in range(2):
+            one = whole[frame * len(names) + names.index(name)]
+            other = part[frame * len(kept) + place]
+            assert torch.equal(one['interpolated'], other['interpolated'])
 
 
 def test_guide_samples_are_whole_frames_at_its_input_size(frames_folder):

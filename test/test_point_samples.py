@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which pixel of its cell a depth value is of, and that it gets there."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from depth_sr_ros import point_samples
+from depth_sr_ros.data.degradation import parse_degradation
+from depth_sr_ros.pipeline import DepthSRPipeline
+from depth_sr_ros.point_samples import (
+    MEANS,
+    Sampling,
+    SamplingMemory,
+    cell_factor,
+    find_sampling,
+    place_points,
+)
+
+
+def scene(width, height, seed=0, objects=60):
+    """Boxes before a slanted wall, and an image of them in which nothing else is as plain.
+
+    Returns:
+        uint8 (H, W, 3) and float32 (H, W), metres.
+    """
+    rng = np.random.default_rng(seed)
+    depth = np.linspace(3, 4, width, dtype=np.float32)[None].repeat(height, 0)
+    rgb = np.full((height, width, 3), 90.0, np.float32)
+    # Outlines in the image that are none of depth, and the other way round.
+    for number in range(2 * objects):
+        left, top = rng.integers(0, (width - 20, height - 20))
+        box = (slice(top, top + rng.integers(9, 60)), slice(left, left + rng.integers(9, 60)))
+        if number % 2:
+            depth[box] = rng.uniform(1, 2.5)
+        rgb[box] = rng.uniform(20, 235, 3)
+    rgb = cv2.GaussianBlur(rgb, (0, 0), 0.6) + rng.normal(0, 4, rgb.shape)
+    return rgb.clip(0, 255).astype(np.uint8), depth
+
+
+def points(depth, factor, place):
+    return np.ascontiguousarray(depth[place::factor, place::factor])
+
+
+@pytest.mark.parametrize('factor', [2, 3, 4, 5, 8])
+def test_the_image_tells_which_pixel_it_was(factor):
+    for seed in range(4):
+        rgb, depth = scene(160 * factor, 120 * factor, seed, objects=40 * factor)
+        middle = factor // 2
+        assert find_sampling(rgb, points(depth, factor, 0)) == Sampling((0, 0))
+        assert find_sampling(rgb, points(depth, factor, middle)) == Sampling((middle, middle))
+
+
+@pytest.mark.parametrize('factor', [2, 4, 8])
+def test_opencv_takes_the_first_pixel_and_pillow_the_middle(factor):
+    rgb, depth = scene(160 * factor, 120 * factor, objects=40 * factor)
+    for method, place in ((cv2.INTER_NEAREST, 0), (cv2.INTER_NEAREST_EXACT, factor // 2)):
+        low = cv2.resize(depth, (160, 120), interpolation=method)
+        np.testing.assert_array_equal(low, points(depth, factor, place))
+        assert find_sampling(rgb, low) == Sampling((place, place))
+
+
+@pytest.mark.parametrize('degradation', ['scale=2', 'scale=4', 'scale=8', 'scale=8,noise=0.01'])
+def test_means_are_no_points(degradation):
+    for seed in range(4):
+        rgb, depth = scene(640, 480, seed)
+        low = parse_degradation(degradation)(rgb, depth, np.random.default_rng(seed))
+        assert find_sampling(rgb, low) in (MEANS, None)
+
+
+def test_an_image_of_something_else_tells_nothing():
+    told = 0
+    for seed in range(12):
+        rgb, _ = scene(640, 480, seed)
+        _, depth = scene(640, 480, 100 + seed)
+        told += find_sampling(rgb, points(depth, 4, 0)) is not None
+    # Two in a hundred by chance; five in a hundred of rendered frames.
+    assert told <= 2
+
+
+def test_holes_and_noise_leave_it_to_be_seen():
+    rgb, depth = scene(640, 480)
+    low = points(depth, 4, 0)
+    rng = np.random.default_rng(3)
+    low = low * (1 + 0.003 * rng.standard_normal(low.shape, dtype=np.float32))
+    low[30:50, 20:60] = [0, np.nan, np.inf, -1] * 10
+    before = low.copy()
+    assert find_sampling(rgb, low) == Sampling((0, 0))
+    np.testing.assert_array_equal(low, before)
+
+
+@pytest.mark.parametrize(
+    ('rgb', 'depth', 'factor'),
+    [
+        ((480, 640), (240, 320), 2),
+        ((480, 640), (30, 40), 16),
+        ((480, 640), (480, 640), None),
+        ((480, 640), (24, 32), None),  # 20
+        ((480, 640), (192, 256), None),  # 2.5
+        ((480, 640), (240, 160), None),  # 2 and 4
+        ((481, 640), (240, 320), None),
+    ],
+)
+def test_cells_are_of_2_to_16_whole_pixels(rgb, depth, factor):
+    assert cell_factor(rgb, depth) == factor
+    if factor is None:
+        assert find_sampling(np.zeros((*rgb, 3), np.uint8), np.ones(depth, np.float32)) is None
+
+
+def test_points_are_put_at_their_pixels():
+    low = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
+    placed = place_points(low, 4, (1, 3))
+    assert placed.shape == (8, 12)
+    np.testing.assert_array_equal(placed[1::4, 3::4], low)
+    assert np.count_nonzero(placed) == 6
+
+
+def test_a_camera_stays_what_it_is(monkeypatch):
+    told, asked = [], []
+
+    def find(rgb, depth):
+        asked.append(rgb.shape)
+        return told.pop(0) if told else None
+
+    monkeypatch.setattr(point_samples, 'find_sampling', find)
+    first, middle = Sampling((0, 0)), Sampling((2, 2))
+    memory = SamplingMemory()
+    rgb, depth = np.zeros((64, 64, 3), np.uint8), np.ones((16, 16), np.float32)
+    assert memory(rgb, depth) is None
+    # One frame that errs changes nothing, nor do those that do not tell.
+    told[:] = [first, first, middle, None, MEANS, first]
+    assert [memory(rgb, depth) for _ in range(6)] == [first] * 6
+    # What most of the last ones say, does.
+    told[:] = [middle] * 20
+    answers = [memory(rgb, depth) for _ in range(20)]
+    assert answers[0] == first
+    assert answers[-1] == middle
+    # Once they agree, one in ten is looked at.
+    asked.clear()
+    told[:] = [middle] * 100
+    assert {memory(rgb, depth) for _ in range(40)} == {middle}
+    assert 3 <= len(asked) <= 5
+    # Another size is another camera, or another mode of it.
+    told.clear()
+    assert memory(rgb[:32, :32], depth[:8, :8]) is None
+
+
+@pytest.fixture(scope='module')
+def pipeline():
+    return DepthSRPipeline.from_pretrained(device='cpu', backend='torch')
+
+
+def test_the_pipeline_takes_points_for_what_they_are(pipeline, caplog):
+    caplog.set_level('INFO')
+    rgb, depth = scene(320, 240, objects=40)
+    low = points(depth, 4, 0)
+    result = pipeline(rgb, low)
+    np.testing.assert_array_equal(result.depth, pipeline(rgb, place_points(low, 4, (0, 0))).depth)
+    messages = [r.getMessage() for r in caplog.records if 'INTER_NEAREST' in r.getMessage()]
+    assert messages == [
+        'depth of 80x60 holds one pixel of each 4x4 (row 0, column 0), as cv2.resize with '
+        'INTER_NEAREST leaves it, and is taken so'
+    ]
+
+    def error(result):
+        return float(np.sqrt(np.mean((result.depth - depth) ** 2)))
+
+    # Not told where they are, it draws outlines one and a half pixels beside.
+    as_it_was = pipeline(rgb, low, sampling_of=lambda *_: None)
+    assert error(result) < 0.95 * error(as_it_was)
+    assert error(pipeline(rgb, low, sampling_of=lambda *_: MEANS)) == error(as_it_was)
+
+
+def test_a_stream_remembers_what_its_camera_does(pipeline):
+    rgb, depth = scene(320, 240, objects=40)
+    low = points(depth, 4, 0)
+    stream = pipeline.stream()
+    np.testing.assert_array_equal(stream(rgb, low).depth, pipeline(rgb, low).depth)
+    # An image in which nothing shows does not tell, but the camera is the same.
+    grey = np.full_like(rgb, 128)
+    expected = pipeline(grey, place_points(low, 4, (0, 0))).depth
+    np.testing.assert_array_equal(stream(grey, low).depth, expected)
+    stream.reset()
+    alone = pipeline(grey, low, sampling_of=lambda *_: None).depth
+    np.testing.assert_array_equal(stream(grey, low).depth, alone)
+    assert not np.array_equal(alone, expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(8, 40),
+    columns=st.integers(8, 40),
+    factor=st.integers(1, 17),
+    values=st.lists(st.floats(width=32), min_size=1, max_size=6),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_whatever_comes_there_is_an_answer(rows, columns, factor, values, seed):
+    rng = np.random.default_rng(seed)
+    depth = rng.choice(np.float32(values), (rows, columns))
+    rgb = rng.integers(0, 256, (rows * factor, columns * factor, 3), np.uint8)
+    found = find_sampling(rgb, depth)
+    assert found is None or found.phase is None or max(found.phase) < factor
