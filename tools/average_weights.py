@@ -29,7 +29,7 @@ from depth_sr_ros.model.depth_sr import DepthSR, read_metadata
 from depth_sr_ros.pipeline import state_digest
 
 # Of the header: said of SECOND alone, or written anew.
-_DROPPED = ('config', 'format', 'score', 'validation')
+DROPPED = ('config', 'format', 'score', 'validation')
 
 
 def averaged(first: DepthSR, second: DepthSR, share: float) -> DepthSR:
@@ -99,7 +99,7 @@ def main():
         model = averaged(*models, args.share)
         if args.shift:
             shift_bias(model, args.shift)
-        header = {k: v for k, v in read_metadata(args.second).items() if k not in _DROPPED}
+        header = {k: v for k, v in read_metadata(args.second).items() if k not in DROPPED}
         how = {'digests': digests, 'share_of_the_second': args.share, 'shift': args.shift}
         header['averaged'] = json.dumps(how)
         if args.validation is not None:

@@ -119,7 +119,16 @@ def _one(build: Callable[[float], Degradation]) -> Callable[[str], Degradation]:
 _GRAMMAR: dict[str, tuple[str, str | None, Callable[[str], Degradation]]] = {
     'scale': ('factor 1 to 64, area mean', None, _one(Downsample)),
     'bicubic': ('factor 1 to 64', None, _one(lambda s: Downsample(s, 'bicubic'))),
-    'nearest': ('factor 1 to 64', None, _one(lambda s: Downsample(s, 'nearest'))),
+    'nearest': (
+        'factor 1 to 64, the pixel in the middle of each cell',
+        None,
+        _one(lambda s: Downsample(s, 'nearest')),
+    ),
+    'sliced': (
+        'factor 1 to 64, the first pixel of each cell, as INTER_NEAREST takes it',
+        None,
+        _one(lambda s: Downsample(s, 'nearest', offset=(0, 0))),
+    ),
     'upsampled': ("share of RGB's size 0.1 to 1, by repeating pixels", '1', _one(Upsample)),
     'noise': ('sigma relative to depth, 0 to 0.5', None, _one(GaussianNoise)),
     'noise_m': ('sigma in metres, 0 to 100', None, _one(lambda s: GaussianNoise(s, False))),

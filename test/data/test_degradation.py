@@ -14,12 +14,12 @@ from depth_sr_ros.data.downsampling import METHODS, low_frequency_field
 
 #: One of each name of the grammar, and some compositions.
 EXAMPLES = [
-    'scale=4', 'scale=5.3', 'bicubic=4', 'nearest=6', 'noise=0.05', 'noise_m=0.1', 'bias', 'jpeg',
-    'quantise=uint8', 'quantise=log_uint8', 'quantise=inverse_uint8', 'quantise=bfloat16',
-    'quantise=mm', 'outliers=0.1', 'misregistration', 'range=1.5:4', 'kinect', 'stereo', 'tof',
-    'aligned', 'tof=4', 'phone_lidar', 'lidar_lines=16', 'sparse=50', 'corners=50', 'holes',
-    'rectangles', 'depth_band', 'border=5', 'specular', 'edges', 'glass', 'clean', 'upsampled',
-    'scale=4,upsampled', 'holes,scale=3,noise=0.02,glass',
+    'scale=4', 'scale=5.3', 'bicubic=4', 'nearest=6', 'sliced=6', 'noise=0.05', 'noise_m=0.1',
+    'bias', 'jpeg', 'quantise=uint8', 'quantise=log_uint8', 'quantise=inverse_uint8',
+    'quantise=bfloat16', 'quantise=mm', 'outliers=0.1', 'misregistration', 'range=1.5:4',
+    'kinect', 'stereo', 'tof', 'aligned', 'tof=4', 'phone_lidar', 'lidar_lines=16', 'sparse=50',
+    'corners=50', 'holes', 'rectangles', 'depth_band', 'border=5', 'specular', 'edges', 'glass',
+    'clean', 'upsampled', 'scale=4,upsampled', 'holes,scale=3,noise=0.02,glass',
 ]  # fmt: skip
 MOVES_OR_GROWS = ('misregistration', 'scale=4,upsampled')
 
@@ -89,7 +89,8 @@ def test_another_seed_another_result_where_chance_is_in_it(text):
     rgb, depth = scene()
     degrade = d.parse_degradation(text)
     first, second = degrade(rgb, depth, rng(1)), degrade(rgb, depth, rng(2))
-    fixed = ('scale', 'bicubic', 'nearest', 'jpeg', 'quantise', 'range', 'clean', 'upsampled')
+    fixed = ('scale', 'bicubic', 'nearest', 'sliced', 'jpeg', 'quantise', 'range', 'clean')
+    fixed += ('upsampled',)
     assert np.array_equal(first, second) == text.startswith(fixed)
 
 
@@ -790,6 +791,13 @@ def test_training_kinds_are_what_they_are_called():
                 assert set(steps) & set(drawn)
             elif d.Kinect not in drawn and d.StereoCamera not in drawn:
                 assert not set(every) & set(drawn)
+
+
+@pytest.mark.parametrize('factor', [2, 3, 8])
+def test_slices_have_the_first_pixel_of_each_cell(factor):
+    rgb, depth = scene(96, 144)
+    result = d.parse_degradation(f'sliced={factor}')(rgb, depth, rng())
+    np.testing.assert_array_equal(result, depth[::factor, ::factor])
 
 
 def test_points_are_put_where_they_were_taken():
