@@ -430,9 +430,10 @@ class DepthSRPipeline:
         size = depth.shape[::-1]
         if size not in self._placed:
             self._placed.add(size)
-            LOG.info(
-                'depth of %dx%d holds one pixel of each %dx%d (row %d, column %d), as cv2.resize '
-                'with INTER_NEAREST leaves it, and is taken so',
+            LOG.warning(
+                'depth of %dx%d holds one pixel of each %dx%d (row %d, column %d), as slices and '
+                'INTER_NEAREST leave it, and is taken so; publish the mean of the valid pixels '
+                'where you can: it tells more',
                 *size, factor, factor, *sampling.phase,
             )  # fmt: skip
         return place_points(depth, factor, sampling.phase)

@@ -153,15 +153,15 @@ def pipeline():
 
 
 def test_the_pipeline_takes_points_for_what_they_are(pipeline, caplog):
-    caplog.set_level('INFO')
     rgb, depth = scene(320, 240, objects=40)
     low = points(depth, 4, 0)
     result = pipeline(rgb, low)
     np.testing.assert_array_equal(result.depth, pipeline(rgb, place_points(low, 4, (0, 0))).depth)
     messages = [r.getMessage() for r in caplog.records if 'INTER_NEAREST' in r.getMessage()]
     assert messages == [
-        'depth of 80x60 holds one pixel of each 4x4 (row 0, column 0), as cv2.resize with '
-        'INTER_NEAREST leaves it, and is taken so'
+        'depth of 80x60 holds one pixel of each 4x4 (row 0, column 0), as slices and INTER_NEAREST '
+        'leave it, and is taken so; publish the mean of the valid pixels where you can: it tells '
+        'more'
     ]
 
     def error(result):
