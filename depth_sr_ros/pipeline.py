@@ -25,6 +25,7 @@ from depth_sr_ros.model.relative_depth import RelativeDepth
 from depth_sr_ros.nearest_upsampling import undo_nearest_upsampling
 from depth_sr_ros.point_samples import (
     FindSampling,
+    Sampling,
     cell_factor,
     find_sampling,
     place_points,
@@ -223,7 +224,7 @@ class DepthSRPipeline:
         self._description = description
         # Sizes of upsampled depth that a warning named.
         self._warned_of: set[tuple[int, ...]] = set()
-        self._placed: set[tuple[int, ...]] = set()
+        self._placed: set[tuple[tuple[int, ...], Sampling]] = set()
 
     @property
     def description(self) -> dict[str, Any]:
@@ -422,19 +423,21 @@ class DepthSRPipeline:
     ) -> np.ndarray:
         """Points at the pixels that they are of; anything else as it is."""
         factor = cell_factor(rgb.shape[:2], depth.shape)
-        if factor is None or self.fixed_sizes is not None:
+        as_it_is = self.fixed_sizes is not None or isinstance(self._engine, InterpolationEngine)
+        if factor is None or as_it_is:
             return depth
         sampling = sampling_of(rgb, depth)
         if sampling is None or sampling.phase is None:
             return depth
         size = depth.shape[::-1]
-        if size not in self._placed:
-            self._placed.add(size)
+        if (size, sampling) not in self._placed:
+            self._placed.add((size, sampling))
+            maker = 'INTER_NEAREST_EXACT' if any(sampling.phase) else 'INTER_NEAREST'
             LOG.warning(
-                'depth of %dx%d holds one pixel of each %dx%d (row %d, column %d), as slices and '
-                'INTER_NEAREST leave it, and is taken so; publish the mean of the valid pixels '
-                'where you can: it tells more',
-                *size, factor, factor, *sampling.phase,
+                'depth of %dx%d holds one pixel of each %dx%d (row %d, column %d), as resizing by '
+                '%s leaves it, and is taken so; publish the mean of the valid pixels where you '
+                'can: it tells more',
+                *size, factor, factor, *sampling.phase, maker,
             )  # fmt: skip
         return place_points(depth, factor, sampling.phase)
 

@@ -23,18 +23,24 @@ from depth_sr_ros.model.interpolation import valid_mask
 
 # More pixels than this to a cell's side were not measured.
 _LARGEST_FACTOR = 16
-# Neighbours that differ by more than this share of the nearer one have an outline between them. So
-# many of them are looked at in each direction, and with fewer than the least nothing is said.
-_JUMP = 0.1
+# Neighbours that differ by more than this share of the nearer one have an outline between them; of
+# means only steep ones tell (`averaged`). So many are looked at in each direction, and with fewer
+# than the least nothing is said.
+_JUMP, _STEEP_JUMP = 0.1, 0.2
 _MOST_OUTLINES, _FEWEST_OUTLINES = 3000, 20
 # Steps of a channel above this (of 255) are all the same: a light's outline is none of depth.
 _LARGEST_STEP = 40
 # Standard errors between two places of the points, and cells of an outline that count as one.
 _EVIDENCE, _PIECE = 2.5, 16
-# Of `averaged`: below the smaller one cells are points, above the other means.
+# Rows and columns that disagree by more than this each are no phase, but a calibration that is off.
+_CONTRADICTION = 2.0
+# Of `averaged`: below the smaller one cells are points, above the other means. It is asked of the
+# middle of the map, at most so high and wide: it costs more than the rest.
 _POINTS, _MEANS = 0.25, 0.75
-# Frames that told, and how rarely one is looked at once they agree.
-_REMEMBERED, _SETTLED_INTERVAL = 15, 10
+_LARGEST_MIDDLE = (240, 320)
+# Frames that told; by how many another answer must lead to take the place of the last one; and how
+# rarely a frame is looked at once they agree, or none has told for as long.
+_REMEMBERED, _LEAD, _SETTLED_INTERVAL = 15, 5, 10
 
 
 def place_points(
@@ -108,11 +114,22 @@ def find_sampling(rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> Samplin
     known = [value for value in evidence if value is not None]
     if not known:
         return None
-    tensor = torch.from_numpy(measured)[None, None]
+    margins = [
+        max(0, side - most) // 2 for side, most in zip(depth.shape, _LARGEST_MIDDLE, strict=True)
+    ]
+    middle = measured[margins[0] : depth.shape[0] - margins[0], margins[1] :][
+        :, : depth.shape[1] - 2 * margins[1]
+    ]
+    steep = sum(len(_outlines(values, _STEEP_JUMP)[0]) for values in (middle, middle.T))
+    if steep < _FEWEST_OUTLINES:
+        return None
+    tensor = torch.from_numpy(np.ascontiguousarray(middle))[None, None]
     share = float(averaged(tensor, valid_mask(tensor)))
     if share > _MEANS:
         return MEANS
-    if share > _POINTS or abs(sum(known)) < _EVIDENCE * math.sqrt(2.0):
+    contradiction = min(known) < -_CONTRADICTION and max(known) > _CONTRADICTION
+    # Where absurd values leave no number, nothing is told.
+    if not share <= _POINTS or contradiction or abs(sum(known)) < _EVIDENCE * math.sqrt(2.0):
         return None
     place = 0 if sum(known) > 0 else factor // 2
     return Sampling((place, place))
@@ -127,23 +144,46 @@ class SamplingMemory:
 
     def __init__(self) -> None:
         self._size: tuple[int, ...] = ()
+        self._start(())
+
+    def _start(self, size: tuple[int, ...]) -> None:
+        self._size = size
         self._found: deque[Sampling] = deque(maxlen=_REMEMBERED)
-        self._unseen = 0
+        self._answer: Sampling | None = None
+        self._without_news = self._passed = 0
 
     def __call__(self, rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> Sampling | None:
         """As `find_sampling`, with the frames of one camera in their order."""
         size = (*rgb.shape, *depth.shape)
         if size != self._size:
-            self._size, self._unseen = size, 0
-            self._found.clear()
-        if self._unseen == 0:
-            found = find_sampling(rgb, depth)
-            if found is not None:
-                self._found.append(found)
-        # A camera stays what it is: once that is settled, a frame now and then will do.
-        settled = len(self._found) == _REMEMBERED and len(set(self._found)) == 1
-        self._unseen = (self._unseen + 1) % _SETTLED_INTERVAL if settled else 0
-        return max(self._found, key=self._found.count) if self._found else None
+            # Another camera, or another mode of it.
+            self._start(size)
+        settled = self._without_news >= _REMEMBERED
+        self._passed = (self._passed + 1) % _SETTLED_INTERVAL if settled else 0
+        if self._passed == 0:
+            self._look(rgb, depth)
+        return self._answer
+
+    def _look(self, rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> None:
+        found = find_sampling(rgb, depth)
+        self._without_news = self._without_news + 1 if found in (None, self._answer) else 0
+        if found is None:
+            return
+        self._found.append(found)
+        best = max(self._found, key=self._found.count)
+        lead = self._found.count(best)
+        if self._answer is not None:
+            lead -= self._found.count(self._answer)
+        if self._answer is None or lead >= _LEAD:
+            self._answer = best
+
+
+def _outlines(depth: NDArray[np.float32], jump: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the pixels whose right neighbour is `jump` nearer or farther."""
+    one, other = depth[:, :-1], depth[:, 1:]
+    nearer = np.minimum(one, other)
+    rows, columns = np.nonzero((nearer > 0) & (np.abs(one - other) > jump * nearer))
+    return rows, columns
 
 
 def _for_the_first(rgb: NDArray[np.uint8], depth: NDArray[np.float32], factor: int) -> float | None:
@@ -152,12 +192,7 @@ def _for_the_first(rgb: NDArray[np.uint8], depth: NDArray[np.float32], factor: i
     More than between their middles, along the second axis; in standard errors. None where there are
     few outlines.
     """
-    one, other = depth[:, :-1], depth[:, 1:]
-    nearer = np.minimum(one, other)
-    rows, columns = np.nonzero((nearer > 0) & (np.abs(one - other) > _JUMP * nearer))
-    # Half a cell beyond the second one must be seen, too.
-    inside = (columns + 2) * factor < rgb.shape[1]
-    rows, columns = rows[inside], columns[inside]
+    rows, columns = _outlines(depth, _JUMP)
     step = len(rows) // _MOST_OUTLINES + 1
     rows, columns = rows[::step] * factor + factor // 2, columns[::step] * factor
     if len(rows) < _FEWEST_OUTLINES:

@@ -96,7 +96,8 @@ class DepthSRStream:
     where the guide is what is slow: docs/performance.md has both, measured. It sees a frame out of
     turn when the image's size changes and after `reset`.
 
-    What the values of the depth maps are (`SamplingMemory`) is remembered over the interval.
+    What the values of the depth maps are (`SamplingMemory`) is remembered as long as their size
+    and the image's stay.
 
     Args:
         pipeline: it may serve several streams.
@@ -129,7 +130,7 @@ class DepthSRStream:
             # Or it says what is wrong.
             return self.pipeline(rgb, depth, out=out, sampling_of=self._sampling)
         if self._served >= self.guide_interval or rgb.shape[:2] != self._size:
-            self._forget_guide()
+            self.reset()
         if self._served == 0:
             self._relative = self.pipeline.relative_depth(rgb)
             self._size = rgb.shape[:2]
@@ -146,11 +147,10 @@ class DepthSRStream:
         return result
 
     def reset(self) -> None:
-        """Forget what was seen: the next frame has nothing to do with the last one."""
-        self._forget_guide()
-        self._sampling = SamplingMemory()
+        """Forget what was seen: the next frame has nothing to do with the last one.
 
-    def _forget_guide(self) -> None:
+        What the camera's depth maps are is no matter of frames, and stays.
+        """
         self._relative, self._size, self._served = None, (), 0
 
     @property

@@ -29,7 +29,7 @@ from depth_sr_ros.model.depth_sr import DepthSR, read_metadata
 from depth_sr_ros.pipeline import state_digest
 
 # Of the header: said of SECOND alone, or written anew.
-DROPPED = ('config', 'format', 'score', 'validation')
+DROPPED = ('config', 'format', 'score', 'validation', 'averaged', 'transferred')
 
 
 def averaged(first: DepthSR, second: DepthSR, share: float) -> DepthSR:
