@@ -67,13 +67,13 @@ class Sampling(NamedTuple):
 
     Attributes:
         phase: row and column in its cell of the pixel that a value is of; None for the mean of what
-            the cell sees.
+            the cell sees, or for its middle, where maps without a phase are taken to be.
     """
 
     phase: tuple[int, int] | None
 
 
-MEANS = Sampling(None)
+CENTRED = Sampling(None)
 #: Called as `find_sampling`.
 FindSampling = Callable[[NDArray[np.uint8], NDArray[np.float32]], Sampling | None]
 
@@ -94,7 +94,8 @@ def find_sampling(rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> Samplin
     """Whether the values of a depth map are means or points, and of which pixels.
 
     Told apart are the first pixel of each cell (cv2.INTER_NEAREST, slices) and the one at or after
-    its middle (cv2.INTER_NEAREST_EXACT, Pillow).
+    its middle (cv2.INTER_NEAREST_EXACT, Pillow), which is half a pixel off in cells of 2x2 and of
+    no account in larger ones.
 
     Args:
         rgb: uint8 (H, W, 3).
@@ -126,13 +127,15 @@ def find_sampling(rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> Samplin
     tensor = torch.from_numpy(np.ascontiguousarray(middle))[None, None]
     share = float(averaged(tensor, valid_mask(tensor)))
     if share > _MEANS:
-        return MEANS
+        return CENTRED
     contradiction = min(known) < -_CONTRADICTION and max(known) > _CONTRADICTION
     # Where absurd values leave no number, nothing is told.
     if not share <= _POINTS or contradiction or abs(sum(known)) < _EVIDENCE * math.sqrt(2.0):
         return None
-    place = 0 if sum(known) > 0 else factor // 2
-    return Sampling((place, place))
+    if sum(known) > 0:
+        return Sampling((0, 0))
+    # On rendered scenes the network gains nothing by the middle of larger cells.
+    return Sampling((1, 1)) if factor == 2 else CENTRED
 
 
 class SamplingMemory:

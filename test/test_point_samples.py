@@ -14,7 +14,7 @@ from depth_sr_ros.data.degradation import parse_degradation
 from depth_sr_ros.model.interpolation import interpolate_depth
 from depth_sr_ros.pipeline import DepthSRPipeline
 from depth_sr_ros.point_samples import (
-    MEANS,
+    CENTRED,
     Sampling,
     SamplingMemory,
     _for_the_first,
@@ -48,13 +48,17 @@ def points(depth, factor, place):
     return np.ascontiguousarray(depth[place::factor, place::factor])
 
 
+def middle_of(factor):
+    """Of larger cells, that is where values are taken to be."""
+    return Sampling((1, 1)) if factor == 2 else CENTRED
+
+
 @pytest.mark.parametrize('factor', [2, 3, 4, 5, 8])
 def test_the_image_tells_which_pixel_it_was(factor):
     for seed in range(4):
         rgb, depth = scene(160 * factor, 120 * factor, seed, objects=40 * factor)
-        middle = factor // 2
         assert find_sampling(rgb, points(depth, factor, 0)) == Sampling((0, 0))
-        assert find_sampling(rgb, points(depth, factor, middle)) == Sampling((middle, middle))
+        assert find_sampling(rgb, points(depth, factor, factor // 2)) == middle_of(factor)
 
 
 @pytest.mark.parametrize('factor', [2, 4, 8])
@@ -63,7 +67,7 @@ def test_opencv_takes_the_first_pixel_and_pillow_the_middle(factor):
     for method, place in ((cv2.INTER_NEAREST, 0), (cv2.INTER_NEAREST_EXACT, factor // 2)):
         low = cv2.resize(depth, (160, 120), interpolation=method)
         np.testing.assert_array_equal(low, points(depth, factor, place))
-        assert find_sampling(rgb, low) == Sampling((place, place))
+        assert find_sampling(rgb, low) == (middle_of(factor) if place else Sampling((0, 0)))
 
 
 @pytest.mark.parametrize('degradation', ['scale=4', 'scale=8', 'scale=8,noise=0.01'])
@@ -73,7 +77,7 @@ def test_means_are_no_points(degradation):
         low = parse_degradation(degradation)(rgb, depth, np.random.default_rng(seed))
         factor = int(degradation[6])
         width, height = (low.shape[1] * factor, low.shape[0] * factor)
-        assert find_sampling(np.ascontiguousarray(rgb[:height, :width]), low) == MEANS
+        assert find_sampling(np.ascontiguousarray(rgb[:height, :width]), low) == CENTRED
 
 
 def test_low_relief_says_nothing_of_means():
@@ -120,7 +124,7 @@ def test_both_directions_are_looked_at():
             depth[box], grey[box] = rng.uniform(1, 2), rng.uniform(20, 235)
         rgb = (grey[..., None] + rng.normal(0, 2, (480, 640, 3))).clip(0, 255).astype(np.uint8)
         assert find_sampling(rgb, points(depth, 4, 0)) == Sampling((0, 0))
-        assert find_sampling(rgb, points(depth, 4, 2)) == Sampling((2, 2))
+        assert find_sampling(rgb, points(depth, 2, 1)) == Sampling((1, 1))
 
 
 def test_rows_and_columns_that_disagree_are_a_calibration_that_is_off():
@@ -200,7 +204,7 @@ def test_a_camera_stays_what_it_is(monkeypatch):
     rgb, depth = np.zeros((64, 64, 3), np.uint8), np.ones((16, 16), np.float32)
     assert memory(rgb, depth) is None
     # One frame that errs changes nothing, nor do those that do not tell.
-    told[:] = [first, first, middle, None, MEANS, first]
+    told[:] = [first, first, middle, None, CENTRED, first]
     assert [memory(rgb, depth) for _ in range(6)] == [first] * 6
     # What most of the last ones say, does.
     told[:] = [middle] * 20
@@ -226,7 +230,7 @@ def test_a_camera_stays_what_it_is(monkeypatch):
 
 
 def test_two_answers_that_are_as_frequent_do_not_take_turns(monkeypatch):
-    votes = itertools.cycle([Sampling((0, 0)), MEANS])
+    votes = itertools.cycle([Sampling((0, 0)), CENTRED])
     monkeypatch.setattr(point_samples, 'find_sampling', lambda *_: next(votes))
     memory = SamplingMemory()
     rgb, depth = np.zeros((64, 64, 3), np.uint8), np.ones((16, 16), np.float32)
@@ -257,7 +261,7 @@ def test_the_pipeline_takes_points_for_what_they_are(pipeline, caplog):
     # Not told where they are, it draws outlines one and a half pixels beside.
     as_it_was = pipeline(rgb, low, sampling_of=lambda *_: None)
     assert error(result) < 0.95 * error(as_it_was)
-    assert error(pipeline(rgb, low, sampling_of=lambda *_: MEANS)) == error(as_it_was)
+    assert error(pipeline(rgb, low, sampling_of=lambda *_: CENTRED)) == error(as_it_was)
 
 
 def test_a_stream_remembers_what_its_camera_does(pipeline):
