@@ -10,6 +10,8 @@ import numpy as np
 AXES = ('x', 'y', 'z')
 # sensor_msgs/PointField
 _TYPES = {7: 'f4', 8: 'f8'}
+# Bytes of a point: more do not fit a numpy structure, and no driver has them.
+_LARGEST_STEP = 2**31 - 1
 
 
 class PointCloudError(ValueError):
@@ -61,6 +63,8 @@ def _records(msg: Any) -> np.ndarray:
     )
     if end > step:
         raise PointCloudError(f'point_step is {step}; the fields x, y and z end at byte {end}')
+    if step > _LARGEST_STEP:
+        raise PointCloudError(f'point_step is {step}; allowed is up to {_LARGEST_STEP} bytes')
     if row_step < width * step and height > 1:
         raise PointCloudError(f'row_step is {row_step}; {width} points of {step} bytes need more')
     data = np.frombuffer(msg.data, np.uint8)

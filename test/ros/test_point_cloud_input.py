@@ -92,6 +92,10 @@ def test_an_empty_cloud_has_no_points(size):
         ({'fields': [field('x', 0, 'i4')]}, "field 'x' is 1 of datatype 5"),
         ({'fields': [field('x', 0, count=3)]}, "field 'x' is 3 of datatype 7"),
         ({'point_step': 8}, 'point_step is 8; the fields x, y and z end at byte 12'),
+        (
+            {'point_step': 2**31, 'height': 0, 'width': 0},
+            'point_step is 2147483648; allowed is up to 2147483647 bytes',
+        ),
         ({'row_step': 10}, 'row_step is 10; 3 points of 16 bytes'),
         ({'data': b'1234'}, 'data has 4 bytes; 2 x 3 points .* need 96'),
     ],

@@ -24,7 +24,7 @@ from depth_sr_ros.pipeline import embedded_weights
 from depth_sr_ros.training.config import TrainingConfig, load_config, shipped_configs
 from depth_sr_ros.training.module import FusionTraining, rate_factor
 from depth_sr_ros.training.samples import FusionSamples, collate
-from depth_sr_ros.training.train import build_model
+from depth_sr_ros.training.train import _metadata, build_model
 
 TINY = DepthSRConfig(
     fusion=FusionUNetConfig(stem=2, widths=(16, 16, 24, 32), training_size=64), name='tiny'
@@ -129,6 +129,14 @@ def test_four_samples_can_be_learnt_by_heart(frames_folder):
     assert rmse(output.depth) < 0.35 * rmse(output.interpolated)
 
 
+def test_what_initial_weights_say_of_their_guide_stays_with_it(initial_weights):
+    config = TrainingConfig(steps=1, initial_weights=str(initial_weights))
+    assert _metadata(config, guide=True)['guide_git'] == 'of the guide'
+    assert 'guide_git' not in _metadata(config, guide=False)
+    for guide in (True, False):
+        assert _metadata(config, guide=guide)['git'] != 'of the network'
+
+
 def test_training_writes_resumes_and_says_where_weights_come_from(
     tmp_path, frames_folder, validation_folder, initial_weights
 ):
@@ -139,8 +147,8 @@ def test_training_writes_resumes_and_says_where_weights_come_from(
     metadata = read_metadata(out / 'best')
     assert metadata['git'] not in ('', 'of the network')
     assert json.loads(metadata['training_config'])['crop'] == 64
-    # What the initial weights say of the guide, which was not trained.
-    assert metadata['guide_git'] == 'of the guide'
+    # Of a guide that these weights do not hold nothing is said.
+    assert 'guide_git' not in metadata
     assert metadata['step'] == '4'
     DepthSR.from_pretrained(out / 'best')
     assert read_metadata(out / 'latest') == metadata
