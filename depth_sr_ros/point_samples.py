@@ -28,8 +28,6 @@ _LARGEST_FACTOR = 16
 # than the least nothing is said.
 _JUMP, _STEEP_JUMP = 0.1, 0.2
 _MOST_OUTLINES, _FEWEST_OUTLINES = 3000, 20
-# Steps of a channel above this (of 255) are all the same: a light's outline is none of depth.
-_LARGEST_STEP = 40
 # Standard errors between two places of the points, and cells of an outline that count as one.
 _EVIDENCE, _PIECE = 2.5, 16
 # Rows and columns that disagree by more than this each are no phase, but a calibration that is off.
@@ -85,7 +83,7 @@ def cell_factor(rgb_size: tuple[int, ...], depth_size: tuple[int, ...]) -> int |
         rgb_size: (H, W).
         depth_size: (h, w).
     """
-    factor = rgb_size[0] // depth_size[0]
+    factor = rgb_size[0] // max(1, depth_size[0])
     whole = tuple(rgb_size) == tuple(factor * side for side in depth_size)
     return factor if whole and 2 <= factor <= _LARGEST_FACTOR else None
 
@@ -115,17 +113,9 @@ def find_sampling(rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> Samplin
     known = [value for value in evidence if value is not None]
     if not known:
         return None
-    margins = [
-        max(0, side - most) // 2 for side, most in zip(depth.shape, _LARGEST_MIDDLE, strict=True)
-    ]
-    middle = measured[margins[0] : depth.shape[0] - margins[0], margins[1] :][
-        :, : depth.shape[1] - 2 * margins[1]
-    ]
-    steep = sum(len(_outlines(values, _STEEP_JUMP)[0]) for values in (middle, middle.T))
-    if steep < _FEWEST_OUTLINES:
+    share = _averaged_share(measured)
+    if share is None:
         return None
-    tensor = torch.from_numpy(np.ascontiguousarray(middle))[None, None]
-    share = float(averaged(tensor, valid_mask(tensor)))
     if share > _MEANS:
         return CENTRED
     contradiction = min(known) < -_CONTRADICTION and max(known) > _CONTRADICTION
@@ -146,13 +136,13 @@ class SamplingMemory:
     """
 
     def __init__(self) -> None:
-        self._size: tuple[int, ...] = ()
         self._start(())
 
     def _start(self, size: tuple[int, ...]) -> None:
         self._size = size
         self._found: deque[Sampling] = deque(maxlen=_REMEMBERED)
         self._answer: Sampling | None = None
+        # Frames looked at since one brought another answer, and passed over since the last look.
         self._without_news = self._passed = 0
 
     def __call__(self, rgb: NDArray[np.uint8], depth: NDArray[np.float32]) -> Sampling | None:
@@ -189,11 +179,32 @@ def _outlines(depth: NDArray[np.float32], jump: float) -> tuple[NDArray[np.intp]
     return rows, columns
 
 
+def _averaged_share(depth: NDArray[np.float32]) -> float | None:
+    """`averaged` of the middle of (h, w) metres, 0 to 1; None where it has few steep outlines."""
+    low = [
+        max(0, side - most) // 2 for side, most in zip(depth.shape, _LARGEST_MIDDLE, strict=True)
+    ]
+    window = tuple(slice(start, side - start) for start, side in zip(low, depth.shape, strict=True))
+    middle = np.ascontiguousarray(depth[window])
+    steep = sum(len(_outlines(values, _STEEP_JUMP)[0]) for values in (middle, middle.T))
+    if steep < _FEWEST_OUTLINES:
+        return None
+    tensor = torch.from_numpy(middle)[None, None]
+    return float(averaged(tensor, valid_mask(tensor)))
+
+
 def _for_the_first(rgb: NDArray[np.uint8], depth: NDArray[np.float32], factor: int) -> float | None:
     """How much more the image changes between the first pixels of cells whose depths differ.
 
-    More than between their middles, along the second axis; in standard errors. None where there are
-    few outlines.
+    More than between their middles, along the second axis.
+
+    Args:
+        rgb: uint8 (h * factor, w * factor, 3).
+        depth: float32 (h, w), metres; 0 = no measurement.
+        factor: pixels of a cell in each direction.
+
+    Returns:
+        Standard errors, below 0 for the middles; None where there are few outlines.
     """
     rows, columns = _outlines(depth, _JUMP)
     step = len(rows) // _MOST_OUTLINES + 1
@@ -201,7 +212,7 @@ def _for_the_first(rgb: NDArray[np.uint8], depth: NDArray[np.float32], factor: i
     if len(rows) < _FEWEST_OUTLINES:
         return None
     pixels = rgb[rows[:, None], columns[:, None] + np.arange(2 * factor)].astype(np.int16)
-    changes = np.abs(np.diff(pixels, axis=1)).clip(max=_LARGEST_STEP).sum(axis=2)
+    changes = np.abs(np.diff(pixels, axis=1)).sum(axis=2)
     # Of both intervals, what the other does not have: before the first middle, and after the second
     # cell's first pixel. A middle between two pixels has half of the step between them.
     half = (factor - 1) // 2

@@ -11,12 +11,16 @@ from hypothesis import strategies as st
 
 from depth_sr_ros import point_samples
 from depth_sr_ros.data.degradation import parse_degradation
+from depth_sr_ros.export import export
+from depth_sr_ros.inference.onnx_graph import GraphSizes
+from depth_sr_ros.model.config import FusionUNetConfig
 from depth_sr_ros.model.interpolation import interpolate_depth
 from depth_sr_ros.pipeline import DepthSRPipeline
 from depth_sr_ros.point_samples import (
     CENTRED,
     Sampling,
     SamplingMemory,
+    _averaged_share,
     _for_the_first,
     cell_factor,
     find_sampling,
@@ -127,21 +131,61 @@ def test_both_directions_are_looked_at():
         assert find_sampling(rgb, points(depth, 2, 1)) == Sampling((1, 1))
 
 
-def test_rows_and_columns_that_disagree_are_a_calibration_that_is_off():
-    rgb, depth = scene(640, 480, objects=160)
-    # The middle of each cell, seen two pixels to the left of where it is.
-    low = points(np.roll(depth, 2, axis=1), 4, 2)
-    evidence = [_for_the_first(rgb, low, 4), _for_the_first(rgb.transpose(1, 0, 2), low.T, 4)]
-    assert evidence[0] * evidence[1] < -4
+@pytest.mark.parametrize(
+    ('evidence', 'expected'),
+    [
+        ((9.0, -4.5), None),  # rows and columns disagree: a calibration that is off
+        ((-4.5, 9.0), None),
+        ((9.0, -1.0), Sampling((0, 0))),
+        ((9.0, None), Sampling((0, 0))),
+        ((-4.0, -4.0), CENTRED),
+        ((1.5, 1.5), None),
+    ],
+)
+def test_both_directions_count(monkeypatch, evidence, expected):
+    rgb, depth = scene(640, 480)
+    low = points(depth, 4, 0)
+    each = iter(evidence)
+    monkeypatch.setattr(point_samples, '_for_the_first', lambda *_: next(each))
+    assert find_sampling(rgb, low) == expected
+
+
+@pytest.mark.parametrize('share', [0.5, np.nan])
+def test_what_is_neither_points_nor_means_tells_nothing(monkeypatch, share):
+    rgb, depth = scene(640, 480)
+    low = points(depth, 4, 0)
+    assert find_sampling(rgb, low) == Sampling((0, 0))
+    monkeypatch.setattr(point_samples, '_averaged_share', lambda _: share)
     assert find_sampling(rgb, low) is None
 
 
-def test_a_value_beyond_everything_tells_nothing():
+def test_a_value_beyond_everything_is_no_error():
     rgb, depth = scene(640, 480)
-    for low in (points(depth, 4, 0), cv2.resize(depth, (160, 120), interpolation=cv2.INTER_AREA)):
-        low[60, 80] = np.finfo(np.float32).max
-        found = find_sampling(rgb, low)
-        assert found is None or found == find_sampling(rgb, np.where(low < 100, low, 0))
+    low = points(depth, 4, 0)
+    low[60, 80] = np.finfo(np.float32).max
+    assert find_sampling(rgb, low) in (None, Sampling((0, 0)))
+
+
+def test_means_are_looked_for_in_the_middle_of_large_maps():
+    depth = np.full((300, 420), 4.0, np.float32)
+    for corner in (depth[:, :50], depth[:, -50:], depth[:30], depth[-30:]):
+        corner[:: 2 if len(corner) == 30 else 7, ::7] = 2.0
+    assert _averaged_share(depth) is None
+    assert _averaged_share(depth[:, :100]) is not None
+    depth[30:-30, 200:] = 2.0
+    assert _averaged_share(depth) == 0
+
+
+def test_of_many_outlines_some_are_looked_at_everywhere(monkeypatch):
+    rgb = np.full((80 * 4, 5 * 4, 3), 100, np.uint8)
+    depth = np.full((80, 5), 4.0, np.float32)
+    depth[:, 1:] = 2.0
+    # In the upper half before the first middle, in the lower one after the second first pixel.
+    rgb[: 40 * 4, 1:] = 110
+    rgb[40 * 4 :, 5:] = 110
+    for most in (3000, 40):
+        monkeypatch.setattr(point_samples, '_MOST_OUTLINES', most)
+        assert abs(_for_the_first(rgb, depth, 4)) < 0.5
 
 
 def test_an_image_of_something_else_tells_nothing():
@@ -248,6 +292,7 @@ def test_the_pipeline_takes_points_for_what_they_are(pipeline, caplog):
     low = points(depth, 4, 0)
     result = pipeline(rgb, low)
     np.testing.assert_array_equal(result.depth, pipeline(rgb, place_points(low, 4, (0, 0))).depth)
+    pipeline(rgb, low)
     messages = [r.getMessage() for r in caplog.records if 'INTER_NEAREST' in r.getMessage()]
     assert messages == [
         'depth of 80x60 holds one pixel of each 4x4 (row 0, column 0), as resizing by '
@@ -264,10 +309,11 @@ def test_the_pipeline_takes_points_for_what_they_are(pipeline, caplog):
     assert error(pipeline(rgb, low, sampling_of=lambda *_: CENTRED)) == error(as_it_was)
 
 
-def test_a_stream_remembers_what_its_camera_does(pipeline):
+@pytest.mark.parametrize('interval', [1, 2])
+def test_a_stream_remembers_what_its_camera_does(pipeline, interval):
     rgb, depth = scene(320, 240, objects=40)
     low = points(depth, 4, 0)
-    stream = pipeline.stream()
+    stream = pipeline.stream(guide_interval=interval)
     np.testing.assert_array_equal(stream(rgb, low).depth, pipeline(rgb, low).depth)
     # An image in which nothing shows does not tell, but the camera is the same.
     grey = np.full_like(rgb, 128)
@@ -287,6 +333,20 @@ def test_who_asks_for_the_interpolated_input_gets_it():
     result = DepthSRPipeline.from_pretrained('interpolation', device='cpu')(rgb, low)
     np.testing.assert_allclose(result.depth, interpolate_depth(low, depth.shape), rtol=1e-5)
     assert result.confidence.min() == 1
+
+
+def test_a_file_of_fixed_sizes_gets_what_it_was_made_for(randomised, tmp_path):
+    pytest.importorskip('onnx')
+    pytest.importorskip('onnxruntime')
+    model = randomised(FusionUNetConfig(stem=4, widths=(8, 8, 8, 8), training_size=64))
+    names = {'weights': 'small', 'digest': 'abc', 'relative_depth': 'none'}
+    path = tmp_path / 'small.onnx'
+    path.write_bytes(export(model, None, GraphSizes((320, 240), (80, 60)), names))
+    rgb, depth = scene(320, 240, objects=40)
+    low = points(depth, 4, 0)
+    assert find_sampling(rgb, low) == Sampling((0, 0))
+    result = DepthSRPipeline.from_pretrained(path, device='cpu')(rgb, low)
+    assert np.isfinite(result.depth).all()
 
 
 @settings(max_examples=60, deadline=None)

@@ -32,7 +32,8 @@ def folders(tmp_path):
         model = DepthSR(config)
         for parameter in model.parameters():
             torch.nn.init.constant_(parameter, value)
-        model.save(tmp_path / name, metadata={'git': name, 'step': '7', 'score': '0.8'})
+        header = {'git': name, 'step': '7', 'score': '0.8', 'averaged': 'of something else'}
+        model.save(tmp_path / name, metadata=header)
     return tmp_path
 
 
@@ -58,6 +59,7 @@ def test_both_have_learnt_and_further_blocks_stay(folders):
     header = read_metadata(folders / 'out')
     assert header['git'] == 'larger'
     assert header['score'] == '0.70000'
+    assert 'averaged' not in header
     said = json.loads(header['transferred'])
     assert said['share'] == 0.5
     assert said['now'] == state_digest(DepthSR.from_pretrained(folders / 'now'))

@@ -28,8 +28,8 @@ import torch
 from depth_sr_ros.model.depth_sr import DepthSR, read_metadata
 from depth_sr_ros.pipeline import state_digest
 
-# Of the header: said of SECOND alone, or written anew.
-DROPPED = ('config', 'format', 'score', 'validation', 'averaged', 'transferred')
+# Of the header: said of those weights alone, or written anew.
+_DROPPED = ('config', 'format', 'score', 'validation', 'averaged', 'transferred')
 
 
 def averaged(first: DepthSR, second: DepthSR, share: float) -> DepthSR:
@@ -66,6 +66,22 @@ def shift_bias(model: DepthSR, text: str) -> None:
         model.fusion.head[0].bias.view(len(heads), -1)[heads.index(name)] += value
 
 
+def kept_header(folder: Path, validation: Path | None) -> dict[str, str]:
+    """What the header of a folder's weights says that holds for others made of them.
+
+    validation: validation.jsonl of the run that scored those; None leaves the score out.
+
+    Raises:
+        FileNotFoundError, ValueError: see `last_record`.
+    """
+    header = {k: v for k, v in read_metadata(folder).items() if k not in _DROPPED}
+    if validation is not None:
+        record = last_record(validation)
+        record['step'] = int(header.get('step', 0))
+        header.update(score=f'{record["score"]:.5f}', validation=json.dumps(record))
+    return header
+
+
 def last_record(path: Path) -> dict:
     """The last line of a run's validation.jsonl.
 
@@ -99,13 +115,9 @@ def main():
         model = averaged(*models, args.share)
         if args.shift:
             shift_bias(model, args.shift)
-        header = {k: v for k, v in read_metadata(args.second).items() if k not in DROPPED}
+        header = kept_header(args.second, args.validation)
         how = {'digests': digests, 'share_of_the_second': args.share, 'shift': args.shift}
         header['averaged'] = json.dumps(how)
-        if args.validation is not None:
-            record = last_record(args.validation)
-            record['step'] = int(header.get('step', 0))
-            header.update(score=f'{record["score"]:.5f}', validation=json.dumps(record))
         model.save(args.out, metadata=header)
     except (OSError, ValueError) as error:
         print(f'{type(error).__name__}: {error}', file=sys.stderr)

@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 
 import torch
-from average_weights import DROPPED, last_record
+from average_weights import kept_header
 
-from depth_sr_ros.model.depth_sr import DepthSR, read_metadata
+from depth_sr_ros.model.depth_sr import DepthSR
 from depth_sr_ros.pipeline import state_digest
 
 
@@ -67,12 +67,8 @@ def main():
         models = {name: DepthSR.from_pretrained(folder) for name, folder in folders.items()}
         digests = {name: state_digest(model) for name, model in models.items()}
         model = transferred(models['larger'], models['began_from'], models['now'], args.share)
-        header = {k: v for k, v in read_metadata(args.larger).items() if k not in DROPPED}
+        header = kept_header(args.larger, args.validation)
         header['transferred'] = json.dumps({**digests, 'share': args.share})
-        if args.validation is not None:
-            record = last_record(args.validation)
-            record['step'] = int(header.get('step', 0))
-            header.update(score=f'{record["score"]:.5f}', validation=json.dumps(record))
         model.save(args.out, metadata=header)
     except (OSError, ValueError) as error:
         print(f'{type(error).__name__}: {error}', file=sys.stderr)

@@ -52,7 +52,7 @@ class NodeParameters:
     weights: str = _parameter(
         '',
         "Fusion network: empty = 'embedded', the small weights in the package; 'base' = the larger "
-        'ones there, for a good guide (relative_depth), at present hardly better; '
+        'ones there, for a good guide (relative_depth), at present no better; '
         "'interpolation' = no network (the interpolated input passes through); a folder or Hugging "
         'Face id; or a file that depth_sr export wrote (NAME.onnx).',
         read_only=True,

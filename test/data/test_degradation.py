@@ -809,7 +809,7 @@ def test_points_are_put_where_they_were_taken():
     np.testing.assert_array_equal(placed[seen], depth[seen])
     # Repeated with noise, a cell is its median.
     noisy = depth[::2, ::2].repeat(2, 0).repeat(2, 1)
-    noisy[1::2] *= np.float32(1.01)
+    noisy[::2, ::2] *= np.float32(1.01)
     np.testing.assert_array_equal(
         d.PlacePoints(2)(rgb, noisy, rng()), d.PlacePoints(2)(rgb, depth[::2, ::2], rng())
     )

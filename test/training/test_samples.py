@@ -126,14 +126,21 @@ def test_some_crops_have_surfaces_with_relief(monkeypatch, kind, share, largest)
     depth = np.full((96, 128), 2.0, np.float32)
     frame = RGBDFrame(np.zeros((96, 128, 3), np.uint8), depth, None, 'wall')
     # A sensor without faults measures the relief too.
-    monkeypatch.setattr(samples, 'training_degradation', lambda *_: parse_degradation('clean'))
+    degraded_as = []
+
+    def degradation(_rng, _size, kind):
+        degraded_as.append(kind)
+        return parse_degradation('clean')
+
+    monkeypatch.setattr(samples, 'training_degradation', degradation)
     monkeypatch.setattr(samples, 'training_kind', lambda _rng: kind)
     crops = [crop for index in range(100) for crop in FusionSamples([frame], CONFIG)[index]]
     rough = [crop['truth'].unique().numel() > 1 for crop in crops]
+    assert set(degraded_as) == {kind}
     assert share - 0.08 < np.mean(rough) < share + 0.08
     sizes = [float(crop['truth'].std() / crop['truth'].mean()) for crop in crops]
     # A crop may see less of it, and a little more than its part.
-    assert 0.3 * largest < max(sizes) < 1.3 * largest
+    assert 0.6 * largest < max(sizes) < 1.3 * largest
     for crop in crops:
         torch.testing.assert_close(crop['interpolated'], crop['truth'])
     # What is trained under one degradation sees the frames as they are.
@@ -162,16 +169,19 @@ def test_validation_is_the_same_every_time(validation_folder):
 
 def test_noise_does_not_depend_on_what_else_is_validated(validation_folder, monkeypatch):
     frames = RGBDFolder(validation_folder)
-    whole = FusionValidation(frames, CONFIG)
+    imitated = dataclasses.replace(CONFIG, guides=GuideMixture(none=0, small=0, imitated=1))
+    whole = FusionValidation(frames, imitated)
     kept = {name: whole.degradations[name] for name in ('x8_noise', 'exact')}
     monkeypatch.setattr(samples, 'VALIDATION_DEGRADATIONS', kept)
-    part = FusionValidation(frames, CONFIG)
+    part = FusionValidation(frames, imitated)
     names = list(whole.degradations)
     for place, name in enumerate(kept):
         for frame in range(2):
             one = whole[frame * len(names) + names.index(name)]
             other = part[frame * len(kept) + place]
             assert torch.equal(one['interpolated'], other['interpolated'])
+            assert other['relative'].any()
+            assert torch.equal(one['relative'], other['relative'])
 
 
 def test_guide_samples_are_whole_frames_at_its_input_size(frames_folder):
