@@ -322,9 +322,9 @@ def _draw_sensor(rng: np.random.Generator) -> list[Degradation]:
     if kind < 0.53:
         cell = 1
         if rng.random() < 0.8:
-            cell = int(rng.choice([1, 2, 3], p=[0.6, 0.35, 0.05]))
+            cell = int(rng.choice([1, 2, 3], p=[0.55, 0.4, 0.05]))
             # Outlines that are right to the pixel must stay.
-            exact = 0.65 if cell == 1 else 0.2
+            exact = 0.75 if cell == 1 else 0.2
             # Mostly a cell's first pixel; where it is another, only RGB can tell.
             phase = (0, 0) if rng.random() < 0.75 else tuple(rng.integers(0, cell, 2).tolist())
             sensor: Degradation = Kinect(

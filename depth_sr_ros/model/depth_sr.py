@@ -39,7 +39,8 @@ WEIGHTS_FILE = 'model.safetensors'
 CONFIG_FILE = 'config.json'
 # Medians of larger maps are taken from every n-th pixel.
 _MEDIAN_SAMPLES = 1 << 16
-# Every padded image is at least this many cells high and wide at the deepest stage.
+# Every padded image is at least this many cells high and wide at the deepest stage, or as large as
+# what training saw: crops of just that size are not padded.
 _DEEPEST_CELLS = 8
 # The interpolated input never lies closer to an end of its local range than this share of it,
 # so that its logit stays finite.
@@ -354,9 +355,9 @@ class DepthSR(nn.Module, PyTorchModelHubMixin):
         """Run the fusion network on inputs padded to what its strides need."""
         height, width = validity.shape[-2:]
         stride = self.config.fusion.total_stride
-        smallest = stride * _DEEPEST_CELLS
-        bottom = max(smallest, -(-height // stride) * stride) - height
-        right = max(smallest, -(-width // stride) * stride) - width
+        smallest = min(stride * _DEEPEST_CELLS, self.config.fusion.training_size)
+        bottom = -(-max(smallest, height) // stride) * stride - height
+        right = -(-max(smallest, width) // stride) * stride - width
         inside = None
         if bottom or right:
             padding = (0, right, 0, bottom)

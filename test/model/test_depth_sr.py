@@ -302,6 +302,28 @@ def test_padding_has_no_say():
     assert change(inside) < 0.1 * change(torch.ones_like(inside))
 
 
+@pytest.mark.parametrize(
+    ('size', 'padded'),
+    # Of eight cells of 32 pixels or the training size, which is less; or of whole cells.
+    [((128, 128), None), ((64, 96), (128, 128)), ((140, 160), (160, 160)), ((128, 192), None)],
+)
+def test_padding_is_no_larger_than_what_training_saw(monkeypatch, size, padded):
+    """Training crops are not padded, so that no step is spent on what is outside of them."""
+    model = randomised(DETAILED)
+    seen = []
+    forward = model.fusion.forward
+
+    def recording(relative, low_resolution, inside, *others):
+        seen.append(None if inside is None else tuple(inside.shape[-2:]))
+        return forward(relative, low_resolution, inside, *others)
+
+    monkeypatch.setattr(model.fusion, 'forward', recording)
+    rgb, depth = scene(*size, factor=4)
+    with torch.inference_mode():
+        assert model(rgb, depth).depth.shape[-2:] == size
+    assert seen == [padded]
+
+
 def test_invalid_pixels_do_not_weigh_in_the_statistics():
     """AdaIN takes mu and sigma of F_lr where depth was measured."""
     norm = randomised().fusion.fusions[1].adaptive_norm
