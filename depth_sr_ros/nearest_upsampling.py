@@ -10,9 +10,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+#: Called as `undo_nearest_upsampling`.
+UndoUpsampling = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 # A map of fewer cells than this to a side is none that a camera measured.
 _FEWEST_CELLS = 16
@@ -32,6 +37,51 @@ _LINES, _FEW_LINES = 120, 8
 _BY_CORNER, _BY_CENTRE = 0, 1  # see `_cells`
 
 
+class _Axis(NamedTuple):
+    """Repeated rows or columns of a map.
+
+    Attributes:
+        samples: (cells,), a row or column of each cell.
+        cells: (rows or columns,), in which cell each lies.
+    """
+
+    samples: NDArray[np.intp]
+    cells: NDArray[np.intp]
+
+
+class NearestUpsamplingMemory:
+    """Undoes the upsampling of one camera's maps.
+
+    Which pixels are repeated is the same in all of them, and takes longer to find than to see.
+    """
+
+    def __init__(self) -> None:
+        self._size: tuple[int, ...] = ()
+        self._repeated: tuple[_Axis, _Axis] | None = None
+
+    def __call__(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As `undo_nearest_upsampling`, with the maps of one camera in their order."""
+        if self._repeated is None or depth.shape != self._size or not self._as_before(depth):
+            self._size, self._repeated = depth.shape, _repeated(depth)
+        if self._repeated is None:
+            return _without_noisy_repetition(depth)
+        rows, columns = self._repeated
+        smaller = depth[np.ix_(rows.samples, columns.samples)]
+        # Points on a grid repeat nothing but the emptiness between them.
+        if np.count_nonzero(_measured(smaller)) < np.count_nonzero(_measured(depth)):
+            return smaller
+        return depth
+
+    def _as_before(self, depth: NDArray[np.float32]) -> bool:
+        """Whether the pixels of some rows are repeated as those of the last map were."""
+        assert self._repeated is not None
+        rows, columns = self._repeated
+        # An odd step, as in `_neighbours`.
+        looked_at = np.arange(0, len(depth), len(depth) // _LINES | 1)
+        repeated = depth[rows.samples[rows.cells[looked_at]]][:, columns.samples[columns.cells]]
+        return np.array_equal(_measured(repeated), _measured(depth[looked_at]))
+
+
 def undo_nearest_upsampling(depth: NDArray[np.float32]) -> NDArray[np.float32]:
     """The map from which `depth` was made by nearest-neighbour upsampling.
 
@@ -45,13 +95,18 @@ def undo_nearest_upsampling(depth: NDArray[np.float32]) -> NDArray[np.float32]:
         float32, smaller: one measurement of each cell, as in `depth` (where noise makes them
         differ, the lower median; 0 = no measurement). `depth` itself where nothing is repeated.
     """
-    rows, columns = (_exact_cells(depth, axis) for axis in (0, 1))
-    if rows is not None and columns is not None:
-        smaller = depth[np.ix_(rows, columns)]
-        # Points on a grid repeat nothing but the emptiness between them.
-        if np.count_nonzero(_measured(smaller)) < np.count_nonzero(_measured(depth)):
-            return smaller
-        return depth
+    return NearestUpsamplingMemory()(depth)
+
+
+def _repeated(depth: NDArray[np.float32]) -> tuple[_Axis, _Axis] | None:
+    """Rows and columns that are equal in all of their cells; None where they are not."""
+    rows = _exact_cells(depth, 0)
+    columns = None if rows is None else _exact_cells(depth, 1)
+    return None if rows is None or columns is None else (rows, columns)
+
+
+def _without_noisy_repetition(depth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One measurement of each cell where noise was added to repeated pixels; else `depth`."""
     jumps = [_jumps(depth, axis) for axis in (0, 1)]
     for factor in _NOISY_FACTORS:
         if _in_cells(jumps, factor):
@@ -72,8 +127,8 @@ def _neighbours(depth: NDArray, axis: int, lines: int) -> tuple[NDArray, NDArray
     return values[:-1], values[1:]
 
 
-def _exact_cells(depth: NDArray, axis: int) -> NDArray[np.intp] | None:
-    """A row (axis 0) or column of each cell; None where none is repeated."""
+def _exact_cells(depth: NDArray, axis: int) -> _Axis | None:
+    """Rows (axis 0) or columns that are repeated; None where none is."""
     length = depth.shape[axis]
     for lines in (_FEW_LINES, _LINES):
         before, behind = _neighbours(depth, axis, lines)
@@ -93,9 +148,10 @@ def _exact_cells(depth: NDArray, axis: int) -> NDArray[np.intp] | None:
             samples = -((-place - 1) * length // count) - 1
         # In all lines, so that nothing is lost.
         values = _measured(depth if axis == 0 else depth.T)
-        same = [values == values[samples[cells]] for cells in _cells(length, count, convention)]
+        cells = _cells(length, count, convention)
+        same = [values == values[samples[one]] for one in cells]
         if (same[0] | same[1]).all():
-            return samples
+            return _Axis(samples, np.where(same[0].all(axis=1), *cells))
     return None
 
 

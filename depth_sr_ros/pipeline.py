@@ -22,7 +22,7 @@ from depth_sr_ros.inference.onnx_file_engine import OnnxFileEngine
 from depth_sr_ros.inference.torch_engine import TorchEngine
 from depth_sr_ros.model.depth_sr import WEIGHTS_FILE, DepthSR
 from depth_sr_ros.model.relative_depth import RelativeDepth
-from depth_sr_ros.nearest_upsampling import undo_nearest_upsampling
+from depth_sr_ros.nearest_upsampling import UndoUpsampling, undo_nearest_upsampling
 from depth_sr_ros.point_samples import (
     FindSampling,
     Sampling,
@@ -348,6 +348,7 @@ class DepthSRPipeline:
         out: np.ndarray | None = None,
         relative: np.ndarray | None = None,
         sampling_of: FindSampling = find_sampling,
+        without_repetition: UndoUpsampling = undo_nearest_upsampling,
     ) -> DepthSRResult:
         """Dense metric depth for one pair of images that cover the same field of view.
 
@@ -364,6 +365,8 @@ class DepthSRPipeline:
                 scale, to use in the place of the guide's.
             sampling_of: tells what the values of a depth map of low resolution are; a
                 SamplingMemory for the frames of one camera.
+            without_repetition: makes upsampled depth small again; a NearestUpsamplingMemory for the
+                frames of one camera.
 
         Returns:
             See DepthSRResult; `result.depth` is `out` where that was given.
@@ -372,6 +375,7 @@ class DepthSRPipeline:
             ValueError: for a wrong shape, type or size.
             NoValidDepthError: when `depth` holds no measurement.
         """
+        self._engine.mark('start')
         check_rgb(rgb)
         height, width = rgb.shape[:2]
         check_depth(depth, (height, width))
@@ -390,16 +394,18 @@ class DepthSRPipeline:
             )
         if out is None:
             out = np.empty((height, width), np.float32)
-        measured = self._at_its_pixels(rgb, self._as_measured(depth), sampling_of)
+        measured = self._as_measured(depth, without_repetition)
+        measured = self._at_its_pixels(rgb, measured, sampling_of)
+        self._engine.mark('inspect')
         confidence = self._engine.run(rgb, measured, out, relative)
         return DepthSRResult(out, confidence)
 
-    def _as_measured(self, depth: np.ndarray) -> np.ndarray:
+    def _as_measured(self, depth: np.ndarray, without_repetition: UndoUpsampling) -> np.ndarray:
         """Depth without repeated pixels; as it came where a file of fixed sizes is for that."""
         size = depth.shape[::-1]
         if self.fixed_sizes is not None and size == self.fixed_sizes[1]:
             return depth
-        measured = undo_nearest_upsampling(depth)
+        measured = without_repetition(depth)
         measured_size = measured.shape[::-1]
         if measured_size == size or min(measured_size) < SMALLEST_DEPTH:
             return depth

@@ -36,9 +36,12 @@ _CONTRADICTION = 2.0
 # middle of the map, at most so high and wide: it costs more than the rest.
 _POINTS, _MEANS = 0.25, 0.75
 _LARGEST_MIDDLE = (240, 320)
-# Frames that told; by how many another answer must lead to take the place of the last one; and how
-# rarely a frame is looked at once they agree, or none has told for as long.
-_REMEMBERED, _LEAD, _SETTLED_INTERVAL = 15, 5, 10
+# Frames that told; and by how many another answer must lead to take the place of the last one.
+_REMEMBERED, _LEAD = 15, 5
+# A look takes longer than a GPU's share of a frame, and a camera changes how it samples with its
+# mode, if ever. After so many frames that agree with what is known, or that tell nothing, one in so
+# many is looked at; in fewer where nothing is known yet.
+_SETTLED_AFTER, _SETTLED_INTERVAL, _SILENT_INTERVAL = 5, 300, 30
 
 
 def place_points(
@@ -151,8 +154,9 @@ class SamplingMemory:
         if size != self._size:
             # Another camera, or another mode of it.
             self._start(size)
-        settled = self._without_news >= _REMEMBERED
-        self._passed = (self._passed + 1) % _SETTLED_INTERVAL if settled else 0
+        settled = self._without_news >= _SETTLED_AFTER
+        interval = _SILENT_INTERVAL if self._answer is None else _SETTLED_INTERVAL
+        self._passed = (self._passed + 1) % interval if settled else 0
         if self._passed == 0:
             self._look(rgb, depth)
         return self._answer

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from depth_sr_ros.nearest_upsampling import NearestUpsamplingMemory
 from depth_sr_ros.point_samples import SamplingMemory
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ class DepthSRStream:
     where the guide is what is slow: docs/performance.md has both, measured. It sees a frame out of
     turn when the image's size changes and after `reset`.
 
-    What the values of the depth maps are (`SamplingMemory`) is remembered as long as their size
-    and the image's stay.
+    What the values of the depth maps are (`SamplingMemory`), and which of them are repeated
+    (`NearestUpsamplingMemory`), is remembered as long as their size and the image's stay.
 
     Args:
         pipeline: it may serve several streams.
@@ -119,7 +120,10 @@ class DepthSRStream:
         self._relative: np.ndarray | None = None
         self._size: tuple[int, ...] = ()
         self._served = 0
-        self._sampling = SamplingMemory()
+        self._camera: dict[str, Any] = {
+            'sampling_of': SamplingMemory(),
+            'without_repetition': NearestUpsamplingMemory(),
+        }
 
     def __call__(
         self, rgb: np.ndarray, depth: np.ndarray, *, out: np.ndarray | None = None
@@ -128,7 +132,7 @@ class DepthSRStream:
         usable = isinstance(rgb, np.ndarray) and rgb.ndim == 3 and rgb.dtype == np.uint8
         if self._flow is None or not usable:
             # Or it says what is wrong.
-            return self.pipeline(rgb, depth, out=out, sampling_of=self._sampling)
+            return self.pipeline(rgb, depth, out=out, **self._camera)
         if self._served >= self.guide_interval or rgb.shape[:2] != self._size:
             self.reset()
         if self._served == 0:
@@ -141,7 +145,7 @@ class DepthSRStream:
             else:
                 self._flow.follow(rgb)
                 relative = self._flow.moved(relative)
-        result = self.pipeline(rgb, depth, out=out, relative=relative, sampling_of=self._sampling)
+        result = self.pipeline(rgb, depth, out=out, relative=relative, **self._camera)
         # A frame that was refused has not been served.
         self._served += 1
         return result

@@ -8,12 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from depth_sr_ros import nearest_upsampling
 from depth_sr_ros.data.degradation import parse_degradation
 from depth_sr_ros.data.depth_sensors import Kinect
 from depth_sr_ros.export import export
 from depth_sr_ros.inference.onnx_graph import GraphSizes
 from depth_sr_ros.model.config import FusionUNetConfig
-from depth_sr_ros.nearest_upsampling import undo_nearest_upsampling
+from depth_sr_ros.nearest_upsampling import NearestUpsamplingMemory, undo_nearest_upsampling
 from depth_sr_ros.pipeline import DepthSRPipeline
 
 
@@ -184,6 +185,40 @@ def test_a_file_of_fixed_sizes_gets_its_own(randomised, tmp_path):
     other = pipeline_for((64, 48))
     with pytest.raises(ValueError, match=r'exported for RGB 128x96 with depth 64x48, .* 128x96'):
         other(rgb, large)
+
+
+@pytest.mark.parametrize('method', ['INTER_NEAREST', 'INTER_NEAREST_EXACT', 'torch'])
+@pytest.mark.parametrize('size', [(320, 240), (212, 137)])
+def test_a_camera_is_searched_once(monkeypatch, method, size):
+    searched = []
+    search = nearest_upsampling._exact_cells
+
+    def counting(depth, axis):
+        searched.append(axis)
+        return search(depth, axis)
+
+    monkeypatch.setattr(nearest_upsampling, '_exact_cells', counting)
+    memory = NearestUpsamplingMemory()
+    for seed in range(5):
+        small = measured(80, 60, seed)
+        np.testing.assert_array_equal(memory(upsampled(small, size, method)), small)
+    assert searched == [0, 1]
+    # What repeats nothing, or other pixels, is not taken for what was before; and back again.
+    whole = measured(*size)
+    assert memory(whole) is whole
+    other = measured(50, 40, 7)
+    for small in (other, measured(80, 60, 9)):
+        np.testing.assert_array_equal(memory(upsampled(small, size, method)), small)
+    np.testing.assert_array_equal(memory(upsampled(other, (150, 120), method)), other)
+
+
+def test_rows_that_are_no_longer_repeated_are_seen():
+    memory = NearestUpsamplingMemory()
+    large = upsampled(measured(80, 60), (160, 120), 'INTER_NEAREST')
+    assert memory(large).shape == (60, 80)
+    # The columns still are.
+    changed = upsampled(measured(80, 120), (160, 120), 'INTER_NEAREST')
+    assert memory(changed) is changed
 
 
 @settings(max_examples=150, deadline=None)

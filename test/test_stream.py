@@ -58,7 +58,7 @@ def test_what_is_kept_follows_the_picture(speed):
         def relative_depth(self, rgb):
             return (rgb[::2, ::2, 0] > 150).astype(np.float32)
 
-        def __call__(self, rgb, depth, *, out=None, relative=None, sampling_of=None):
+        def __call__(self, rgb, depth, *, out=None, relative=None, **_camera):
             return relative
 
     noise = np.random.default_rng(0).integers(0, 60, (240, 320, 3), np.uint8)

@@ -235,11 +235,13 @@ def _count(module: nn.Module) -> int:
 
 def _pipeline_contestant(variant: Variant, pipeline: DepthSRPipeline) -> Contestant:
     outs: dict[tuple[int, ...], np.ndarray] = {}
+    # Like the node, which remembers what its camera's depth maps are.
+    stream = pipeline.stream()
 
     def run(rgb: np.ndarray, depth: np.ndarray) -> np.ndarray:
         # Like the node, which has memory for the depth: that of the message.
         out = outs.setdefault(rgb.shape, np.empty(rgb.shape[:2], np.float32))
-        return pipeline(rgb, depth, out=out).depth
+        return stream(rgb, depth, out=out).depth
 
     def set_mark(mark: Callable[[str], None]) -> None:
         pipeline.mark = mark

@@ -15,8 +15,9 @@ import torch
 from depth_sr_ros.benchmark.frames import Frame
 from depth_sr_ros.benchmark.subjects import Contestant
 
-STAGES = ('upload', 'preprocess', 'guide', 'fusion', 'network', 'download')
-_WARM_UP_FRAMES = 4
+STAGES = ('inspect', 'upload', 'preprocess', 'guide', 'fusion', 'network', 'download')
+# More than a stream takes to know its camera.
+_WARM_UP_FRAMES = 7
 # Contestants take turns in so many rounds, so that a machine that slows down slows all of them.
 _ROUNDS = 5
 _LEAST_FRAMES = 3

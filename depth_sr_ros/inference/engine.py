@@ -15,7 +15,8 @@ class Engine(Protocol):
     `DepthSRPipeline` checks sizes, types and that there is a measurement at all, before it asks.
 
     Attributes:
-        mark: called with 'start' and then with the name of each stage as it ends, for timing.
+        mark: called with the name of each stage as it ends, for timing; before that, by the
+            pipeline, with 'start' and 'inspect'.
     """
 
     mark: Callable[[str], None]

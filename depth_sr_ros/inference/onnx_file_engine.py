@@ -74,7 +74,6 @@ class OnnxFileEngine:
                 f'{_text(*came)} came: export it again with --size {width}x{height} '
                 f'--depth-size {columns}x{rows}'
             )
-        self.mark('start')
         inputs = {'rgb': np.ascontiguousarray(rgb), 'depth': np.ascontiguousarray(depth)}
         dense_depth, confidence = self._session.run(None, inputs)
         self.mark('fusion')

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from depth_sr_ros.inference.graphs import (
 from depth_sr_ros.inference.staging import Staging
 from depth_sr_ros.model.depth_sr import DepthSR
 from depth_sr_ros.model.relative_depth import RelativeDepth
+from depth_sr_ros.point_samples import cell_factor
 
 EXECUTIONS = ('auto', 'eager', 'graph', 'compile')
 # Field notes: below this short side a guide is of no use any more.
@@ -177,11 +179,19 @@ class TorchEngine:
         # Not a plain image: what is recorded here is compared with what it should be.
         generator = np.random.default_rng(0)
         rgb = generator.integers(0, 256, (rgb_size[1], rgb_size[0], 3), np.uint8)
-        depth = generator.uniform(1, 4, (depth_size[1], depth_size[0])).astype(np.float32)
         out = np.empty(rgb.shape[:2], np.float32)
-        self._within_memory(
-            rgb.shape[:2], lambda mode: self._run(mode, rgb, depth, out, None, prepare=True)
-        )
+        sizes = [depth_size]
+        if self._recorder is not None and not self._compiled:
+            # What turns out to be points is put at RGB's pixels; a recording among a camera's
+            # frames would have them wait.
+            points = cell_factor(rgb_size, depth_size) is not None
+            sizes = [rgb_size, depth_size] if points else sizes
+        for width, height in sizes:
+            depth = generator.uniform(1, 4, (height, width)).astype(np.float32)
+            run = functools.partial(
+                self._run, rgb=rgb, depth=depth, out=out, relative=None, prepare=True
+            )
+            self._within_memory(rgb.shape[:2], run)
 
     def memory(self) -> dict[str, int]:
         if self._device.type != 'cuda':
@@ -267,7 +277,6 @@ class TorchEngine:
         prepare: bool = False,
     ) -> np.ndarray:
         mark = self.mark
-        mark('start')
         image = self._staging.upload('rgb', rgb)
         measured = self._staging.upload('depth', depth)
         guide = None

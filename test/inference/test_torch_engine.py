@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from depth_sr_ros.model.config import CONFIGURATIONS
 from depth_sr_ros.model.depth_sr import DepthSR
+from depth_sr_ros.point_samples import place_points
 
 
 def run(engine, rgb, depth, relative=None):
@@ -68,11 +69,18 @@ def test_another_size_is_recorded_anew(make_engine, recorder, pair):
 def test_warm_up_records_and_the_first_frame_replays(make_engine, recorder, pair):
     recorded = make_engine(execution='graph', recorder=recorder)
     recorded.warm_up((64, 64), (16, 16))
-    assert recorder.recorded == 2
+    # The guide, the size of the depth, and RGB's, at which depth is that turns out to be points.
+    assert recorder.recorded == 3
     before = recorder.replayed
     rgb, depth = pair(64, 64, 1)
-    assert agree(run(recorded, rgb, depth), run(make_engine(), rgb, depth))
-    assert (recorder.recorded, recorder.replayed) == (2, before + 2)
+    for measured in (depth, place_points(depth, 4, (0, 0))):
+        assert agree(run(recorded, rgb, measured), run(make_engine(), rgb, measured))
+    assert (recorder.recorded, recorder.replayed) == (3, before + 4)
+
+
+def test_warm_up_records_no_points_where_none_can_be(make_engine, recorder):
+    make_engine(execution='graph', recorder=recorder).warm_up((64, 64), (40, 40))
+    assert recorder.recorded == 2
 
 
 def test_guide_kept_from_another_frame(make_engine, recorder, pair):
