@@ -66,11 +66,7 @@ class NearestUpsamplingMemory:
         if self._repeated is None:
             return _without_noisy_repetition(depth)
         rows, columns = self._repeated
-        smaller = depth[np.ix_(rows.samples, columns.samples)]
-        # Points on a grid repeat nothing but the emptiness between them.
-        if np.count_nonzero(_measured(smaller)) < np.count_nonzero(_measured(depth)):
-            return smaller
-        return depth
+        return depth[np.ix_(rows.samples, columns.samples)]
 
     def _as_before(self, depth: NDArray[np.float32]) -> bool:
         """Whether the pixels of some rows are repeated as those of the last map were."""
@@ -78,8 +74,9 @@ class NearestUpsamplingMemory:
         rows, columns = self._repeated
         # An odd step, as in `_neighbours`.
         looked_at = np.arange(0, len(depth), len(depth) // _LINES | 1)
+        measured = _measured(depth[looked_at])
         repeated = depth[rows.samples[rows.cells[looked_at]]][:, columns.samples[columns.cells]]
-        return np.array_equal(_measured(repeated), _measured(depth[looked_at]))
+        return bool(measured.any()) and np.array_equal(_measured(repeated), measured)
 
 
 def undo_nearest_upsampling(depth: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -102,7 +99,12 @@ def _repeated(depth: NDArray[np.float32]) -> tuple[_Axis, _Axis] | None:
     """Rows and columns that are equal in all of their cells; None where they are not."""
     rows = _exact_cells(depth, 0)
     columns = None if rows is None else _exact_cells(depth, 1)
-    return None if rows is None or columns is None else (rows, columns)
+    if rows is None or columns is None:
+        return None
+    smaller = depth[np.ix_(rows.samples, columns.samples)]
+    # Points on a grid repeat nothing but the emptiness between them.
+    whole = np.count_nonzero(_measured(smaller)) == np.count_nonzero(_measured(depth))
+    return None if whole else (rows, columns)
 
 
 def _without_noisy_repetition(depth: NDArray[np.float32]) -> NDArray[np.float32]:
