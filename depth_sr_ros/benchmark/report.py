@@ -14,6 +14,7 @@ from depth_sr_ros.benchmark.timing import STAGES
 CHART_STAGES = ('decode', *STAGES, 'encode')
 _COLOURS = {
     'decode': '#b8b8b8',
+    'inspect': '#9a8c6b',
     'upload': '#f2b134',
     'preprocess': '#8fbc5a',
     'guide': '#4a7fb5',

@@ -44,7 +44,7 @@ def test_one_run_gives_tables_json_and_pictures(finished):
         assert row['fps'] == pytest.approx(1000 / row['median_ms'])
         assert row['frames'] == 3
         # ONNX Runtime computes everything between the copies as one graph.
-        stages = {'fusion', 'download'}
+        stages = {'inspect', 'fusion', 'download'}
         if row['reference']:
             stages |= {'upload', 'preprocess'}
         assert stages <= set(row['stages_ms'])
