@@ -87,6 +87,37 @@ def _by_stem(folder: Path, suffixes: Iterable[str]) -> dict[str, Path]:
     return {path.stem: path for path in reversed(files)}
 
 
+def output_paths(out: Path, name: str) -> dict[str, Path]:
+    """The files that a pair called `name` is written to."""
+    return {
+        'sheet': out / f'{name}.png',
+        'depth_png': out / f'{name}_depth.png',
+        'depth_npy': out / f'{name}_depth.npy',
+    }
+
+
+def refuse_to_overwrite_input(rgb: Path, depth: Path, out: Path, names: Iterable[str]) -> None:
+    """Raise ValueError where an output of `names` would replace a file of `rgb` or `depth`."""
+    given: list[Path] = []
+    for path in (rgb, depth):
+        # All of a folder: what did not pair is the user's too.
+        given += path.iterdir() if path.is_dir() else [path]
+    # Links and other spellings are the same file.
+    inputs = {_identity(path): path for path in given if path.exists()}
+    for name in names:
+        for path in output_paths(out, name).values():
+            if path.exists() and _identity(path) in inputs:
+                raise ValueError(
+                    f'{path} is an input ({inputs[_identity(path)]}), which the output would '
+                    'replace: name another folder by --out'
+                )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read an image as uint8 (H, W, 3) RGB; raises ValueError that names the file."""
     import cv2
@@ -154,6 +185,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.depth_scale > 0:
         raise ValueError(f'--depth-scale is {args.depth_scale}; allowed is a number above 0')
     pairs, lonely = find_pairs(args.rgb, args.depth)
+    refuse_to_overwrite_input(args.rgb, args.depth, args.out, [pair.name for pair in pairs])
     from tqdm import tqdm
 
     from depth_sr_ros.data.degradation import parse_degradation
@@ -201,8 +233,9 @@ def _infer(pair: Pair, pipeline, degradation, args: argparse.Namespace) -> str:
     start = time.perf_counter()
     result = pipeline(rgb, depth)
     seconds = time.perf_counter() - start
-    saturated = write_depth_png(args.out / f'{pair.name}_depth.png', result.depth)
-    np.save(args.out / f'{pair.name}_depth.npy', result.depth)
+    paths = output_paths(args.out, pair.name)
+    saturated = write_depth_png(paths['depth_png'], result.depth)
+    np.save(paths['depth_npy'], result.depth)
     metres = depth_scale(depth, result.depth)
     measured = np.isfinite(depth) & (depth > 0)
     height, width = depth.shape
@@ -212,7 +245,7 @@ def _infer(pair: Pair, pipeline, degradation, args: argparse.Namespace) -> str:
         Panel(f'output depth ({pipeline.description["weights"]})', result.depth, metres),
         Panel('confidence', result.confidence, Scale(0, 1, '', 'confidence')),
     ]
-    write_image(args.out / f'{pair.name}.png', sheet([panels[:2], panels[2:]], panel_width=640))
+    write_image(paths['sheet'], sheet([panels[:2], panels[2:]], panel_width=640))
     line = (
         f'{pair.name}: {width}x{height} -> {rgb.shape[1]}x{rgb.shape[0]}, '
         f'{result.depth.min():.3f} to {result.depth.max():.3f} m, {seconds:.2f} s'

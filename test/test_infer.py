@@ -97,6 +97,45 @@ def test_all_well_is_exit_code_zero(folders):
     assert run_folders(folders) == 0
 
 
+@pytest.mark.parametrize('folder', ['rgb', 'depth'])
+def test_outputs_never_replace_inputs(folders, folder):
+    write_rgb(folders / 'rgb' / 'lonely_depth.png')
+    write_depth(folders / 'depth' / 'b_depth.png', plane())
+    before = {path: path.read_bytes() for path in folders.rglob('*.png')}
+    out = folders / folder
+    with pytest.raises(ValueError, match=rf'{out}/a.png is an input .*--out'):
+        infer.run(arguments('--rgb', folders / 'rgb', '--depth', folders / 'depth', '--out', out))
+    assert {path: path.read_bytes() for path in folders.rglob('*') if path.is_file()} == before
+
+
+def test_an_output_may_not_be_an_input_by_another_name(folders):
+    rgb, depth = folders / 'rgb' / 'a.png', folders / 'rgb' / 'a_depth.png'
+    (folders / 'depth' / 'a.png').rename(depth)
+    rgb = rgb.rename(rgb.with_suffix('.jpg'))
+    before = depth.read_bytes()
+    (folders / 'link').symlink_to(folders / 'rgb')
+    for out in (folders / 'rgb', folders / 'link'):
+        with pytest.raises(ValueError, match=rf'{out}/a_depth.png is an input'):
+            infer.run(arguments('--rgb', rgb, '--depth', depth, '--out', out))
+    assert depth.read_bytes() == before
+
+
+def test_an_unpaired_file_of_an_input_folder_is_not_replaced(folders):
+    for name in ('a', 'b'):
+        path = folders / 'depth' / f'{name}.png'
+        np.save(path.with_suffix('.npy'), plane().astype(np.float32))
+        path.unlink()
+    write_depth(folders / 'depth' / 'b_depth.png', plane())
+    before = (folders / 'depth' / 'b_depth.png').read_bytes()
+    common = ('--rgb', folders / 'rgb', '--depth', folders / 'depth')
+    with pytest.raises(ValueError, match=r'b_depth.png is an input'):
+        infer.run(arguments(*common, '--out', folders / 'depth'))
+    assert (folders / 'depth' / 'b_depth.png').read_bytes() == before
+    # Former outputs may be replaced, beside the inputs too.
+    for _ in range(2):
+        assert infer.run(arguments(*common, '--out', folders)) == 1  # b_depth.png has no RGB
+
+
 def test_degraded_first(folders, capsys):
     write_depth(folders / 'depth' / 'a.png', plane((72, 96)))
     write_depth(folders / 'depth' / 'b.png', plane((72, 96)))
