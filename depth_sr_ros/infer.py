@@ -26,10 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--rgb', type=Path, required=True, help='an image, or a folder of them')
     parser.add_argument(
         '--depth', type=Path, required=True,
-        help='16-bit PNG or .npy in metres, or a folder; the same names as RGB',
+        help='16-bit or float image, or float .npy, or a folder of them; the same names as RGB',
     )  # fmt: skip
-    parser.add_argument('--depth-scale', type=float, default=1000.0,
-                        help='PNG value / depth-scale = metres (1000)')  # fmt: skip
+    parser.add_argument(
+        '--depth-scale', type=float,
+        help='value / depth-scale = metres (default: 1000 for 16-bit depth, 1 for float)',
+    )  # fmt: skip
     parser.add_argument('--out', type=Path, required=True, help='folder to write to')
     parser.add_argument('--scale', type=float, help='first downsample depth by this factor')
     parser.add_argument('--noise', type=float, help='first add noise, sigma relative to depth')
@@ -132,8 +134,12 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def read_depth(path: Path, depth_scale: float) -> NDArray[np.float32]:
-    """Read a 16-bit image (value / depth_scale = metres) or a float .npy as float32 metres."""
+def read_depth(path: Path, depth_scale: float | None = None) -> NDArray[np.float32]:
+    """
+    Read a 16-bit image, a float image or a float .npy as float32 metres.
+
+    depth_scale: value / depth_scale = metres; None = 1000 for 16 bits, 1 for float.
+    """
     import cv2
     import numpy as np
 
@@ -144,7 +150,7 @@ def read_depth(path: Path, depth_scale: float) -> NDArray[np.float32]:
             raise ValueError(f'{path}: not a readable .npy: {error}') from error
         if depth.ndim != 2 or not np.issubdtype(depth.dtype, np.floating):
             raise ValueError(f'{path}: is {depth.dtype} {depth.shape}; needed is float (h, w)')
-        return depth.astype(np.float32)
+        return depth.astype(np.float32) / np.float32(depth_scale or 1)
     data = np.frombuffer(path.read_bytes(), np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if image is None:
@@ -152,11 +158,10 @@ def read_depth(path: Path, depth_scale: float) -> NDArray[np.float32]:
     if image.ndim != 2 or image.dtype not in (np.uint16, np.float32):
         raise ValueError(
             f'{path}: is {image.dtype} {image.shape}; needed is one channel of 16 bits, '
-            'or float metres'
+            'or of float32'
         )
-    if image.dtype == np.float32:
-        return image
-    return image.astype(np.float32) / np.float32(depth_scale)
+    usual = 1000 if image.dtype == np.uint16 else 1
+    return image.astype(np.float32) / np.float32(depth_scale or usual)
 
 
 def write_depth_png(path: Path, depth: NDArray[np.float32]) -> int:
@@ -182,7 +187,7 @@ def write_depth_png(path: Path, depth: NDArray[np.float32]) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run `depth_sr infer`; 1 when a pair failed or had no partner, else 0."""
-    if not args.depth_scale > 0:
+    if args.depth_scale is not None and not args.depth_scale > 0:
         raise ValueError(f'--depth-scale is {args.depth_scale}; allowed is a number above 0')
     pairs, lonely = find_pairs(args.rgb, args.depth)
     refuse_to_overwrite_input(args.rgb, args.depth, args.out, [pair.name for pair in pairs])

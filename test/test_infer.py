@@ -64,10 +64,25 @@ def test_one_pair_writes_png_npy_and_picture(folders, capsys):
 
 def test_depth_scale_and_npy(folders):
     np.save(folders / 'metres.npy', plane() / 1000)
-    from_npy = infer.read_depth(folders / 'metres.npy', 1000)
-    from_png = infer.read_depth(folders / 'depth' / 'a.png', 1000)
+    from_npy = infer.read_depth(folders / 'metres.npy')
+    from_png = infer.read_depth(folders / 'depth' / 'a.png')
     assert from_npy == pytest.approx(from_png, abs=1e-4)
     assert infer.read_depth(folders / 'depth' / 'a.png', 5000) == pytest.approx(from_png / 5)
+
+
+def test_depth_scale_is_of_float_input_too_where_it_is_given(folders):
+    metres = infer.read_depth(folders / 'depth' / 'a.png')
+    assert metres.min() == pytest.approx(1.5)
+    millimetres = plane().astype(np.float32)
+    np.save(folders / 'depth' / 'a.npy', millimetres)
+    cv2.imwrite(str(folders / 'float.tiff'), millimetres)
+    for path in (folders / 'depth' / 'a.npy', folders / 'float.tiff'):
+        assert infer.read_depth(path) == pytest.approx(millimetres)
+        assert infer.read_depth(path, 1000) == pytest.approx(metres)
+    (folders / 'depth' / 'a.png').unlink()
+    assert run_folders(folders, '--depth-scale', 1000) == 0
+    outputs = [np.load(folders / 'out' / f'{name}_depth.npy') for name in ('a', 'b')]
+    assert outputs[0] == pytest.approx(outputs[1])
 
 
 def test_a_bad_pair_does_not_stop_the_others(folders, capsys):
