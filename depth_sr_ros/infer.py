@@ -32,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--depth-scale', type=float,
         help='value / depth-scale = metres (default: 1000 for 16-bit depth, 1 for float)',
     )  # fmt: skip
-    parser.add_argument('--out', type=Path, required=True, help='folder to write to')
+    parser.add_argument(
+        '--out', type=Path, required=True,
+        help='folder to write to: NAME.png to look at, NAME_depth.png (16 bits, millimetres), '
+        'NAME_depth.npy (metres), NAME_confidence.png (8 bits, 255 = sure), '
+        'NAME_confidence.npy (0 to 1)',
+    )  # fmt: skip
     parser.add_argument('--scale', type=float, help='first downsample depth by this factor')
     parser.add_argument('--noise', type=float, help='first add noise, sigma relative to depth')
     parser.add_argument('--seed', type=int, default=0, help='of the noise (0)')
@@ -95,6 +100,8 @@ def output_paths(out: Path, name: str) -> dict[str, Path]:
         'sheet': out / f'{name}.png',
         'depth_png': out / f'{name}_depth.png',
         'depth_npy': out / f'{name}_depth.npy',
+        'confidence_png': out / f'{name}_confidence.png',
+        'confidence_npy': out / f'{name}_confidence.npy',
     }
 
 
@@ -170,7 +177,6 @@ def write_depth_png(path: Path, depth: NDArray[np.float32]) -> int:
 
     Depths beyond 65.535 m do not fit: they are written as 65535. Returns how many they were.
     """
-    import cv2
     import numpy as np
 
     known = np.isfinite(depth) & (depth > 0)
@@ -178,11 +184,17 @@ def write_depth_png(path: Path, depth: NDArray[np.float32]) -> int:
     saturated = int(np.count_nonzero(units > PNG_MAXIMUM))
     # A measured depth must not become 'no measurement' by rounding.
     units = np.where(known, np.clip(units, 1, PNG_MAXIMUM), 0).astype(np.uint16)
-    encoded, data = cv2.imencode('.png', units)
+    _write_png(path, units)
+    return saturated
+
+
+def _write_png(path: Path, values: NDArray) -> None:
+    import cv2
+
+    encoded, data = cv2.imencode('.png', values)
     if not encoded:
         raise OSError(f'{path}: cannot be encoded as PNG')
     path.write_bytes(data.tobytes())
-    return saturated
 
 
 def run(args: argparse.Namespace) -> int:
@@ -241,6 +253,8 @@ def _infer(pair: Pair, pipeline, degradation, args: argparse.Namespace) -> str:
     paths = output_paths(args.out, pair.name)
     saturated = write_depth_png(paths['depth_png'], result.depth)
     np.save(paths['depth_npy'], result.depth)
+    _write_png(paths['confidence_png'], np.rint(result.confidence * 255).astype(np.uint8))
+    np.save(paths['confidence_npy'], result.confidence)
     metres = depth_scale(depth, result.depth)
     measured = np.isfinite(depth) & (depth > 0)
     height, width = depth.shape

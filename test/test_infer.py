@@ -62,6 +62,20 @@ def test_one_pair_writes_png_npy_and_picture(folders, capsys):
     assert '48x36 -> 96x72' in capsys.readouterr().out
 
 
+def test_confidence_is_saved_as_depth_is(folders):
+    holed = plane()
+    holed[10:30, 10:40] = 0
+    write_depth(folders / 'depth' / 'a.png', holed)
+    assert run_folders(folders) == 0
+    out = folders / 'out'
+    confidence = np.load(out / 'a_confidence.npy')
+    assert (confidence.dtype, confidence.shape) == (np.float32, (72, 96))
+    assert 0 <= confidence.min() < 0.5 < confidence.max() == 1
+    stored = cv2.imread(str(out / 'a_confidence.png'), cv2.IMREAD_UNCHANGED)
+    assert stored.dtype == np.uint8
+    assert stored / 255 == pytest.approx(confidence, abs=0.5 / 255 + 1e-6)
+
+
 def test_depth_scale_and_npy(folders):
     np.save(folders / 'metres.npy', plane() / 1000)
     from_npy = infer.read_depth(folders / 'metres.npy')
