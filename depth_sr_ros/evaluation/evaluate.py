@@ -4,13 +4,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
+    # Without cv2 the command still comes as far as to say that it is missing.
+    with contextlib.suppress(ModuleNotFoundError):
+        from depth_sr_ros.data.degradation import degradation_help
+
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.epilog = (
+            '--degradation takes any of these, applied from left to right, as NAME=VALUE with '
+            'commas between;\nwhere (=VALUE) stands here, NAME alone will do:\n'
+            + textwrap.indent(degradation_help(), '  ')
+        )
     parser.add_argument(
         'dataset',
         type=Path,
@@ -20,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     poor.add_argument('--scale', type=float, help='downsample depth by this factor')
     poor.add_argument('--noise', type=float, help='Gaussian noise, sigma relative to depth')
     poor.add_argument('--sparse', type=int, help='keep this many random points')
-    poor.add_argument('--degradation', help="any other, as 'kinect,holes=0.1' (see the docs)")
+    poor.add_argument('--degradation', help="any other, as 'kinect,holes=0.1'; see below")
     poor.add_argument('--hide', type=float, metavar='SHARE',
                       help='hide blocks of raw depth and score them only')  # fmt: skip
     poor.add_argument('--truth', type=Path, help='folder with the truth of this raw depth')

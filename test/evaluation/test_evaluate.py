@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from depth_sr_ros.data.degradation import parse_degradation
+from depth_sr_ros import cli
+from depth_sr_ros.data.degradation import degradation_help, parse_degradation
 from depth_sr_ros.data.rgbd_folder import RGBDFolder
 from depth_sr_ros.evaluation import evaluate
 from depth_sr_ros.evaluation.cases import Case, degraded_cases
@@ -170,6 +171,14 @@ def test_degradation_of_the_arguments(arguments_of):
     assert evaluate.degradation_text(arguments_of('x', '--sparse', 500)) == 'sparse=500'
     text = evaluate.degradation_text(arguments_of('x', '--noise', 0.01, '--degradation', 'holes'))
     assert text == 'noise=0.01,holes'
+
+
+def test_help_lists_the_degradations(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(['evaluate', '--help'])
+    shown = capsys.readouterr().out.splitlines()
+    assert '  sparse (=500): points in the frame, 1 or more' in shown
+    assert {f'  {line}' for line in degradation_help().splitlines()} <= set(shown)
 
 
 def test_frames_are_spread():
