@@ -26,11 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--rgb', type=Path, required=True, help='an image, or a folder of them')
     parser.add_argument(
         '--depth', type=Path, required=True,
-        help='16-bit PNG or .npy in metres, or a folder; the same names as RGB',
+        help='16-bit or float image, or float .npy, or a folder of them; the same names as RGB',
     )  # fmt: skip
-    parser.add_argument('--depth-scale', type=float, default=1000.0,
-                        help='PNG value / depth-scale = metres (1000)')  # fmt: skip
-    parser.add_argument('--out', type=Path, required=True, help='folder to write to')
+    parser.add_argument(
+        '--depth-scale', type=float,
+        help='value / depth-scale = metres (default: 1000 for 16-bit depth, 1 for float)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--out', type=Path, required=True,
+        help='folder to write to: NAME.png to look at, NAME_depth.png (16 bits, millimetres), '
+        'NAME_depth.npy (metres), NAME_confidence.png (8 bits, 255 = sure), '
+        'NAME_confidence.npy (0 to 1)',
+    )  # fmt: skip
     parser.add_argument('--scale', type=float, help='first downsample depth by this factor')
     parser.add_argument('--noise', type=float, help='first add noise, sigma relative to depth')
     parser.add_argument('--seed', type=int, default=0, help='of the noise (0)')
@@ -87,6 +94,39 @@ def _by_stem(folder: Path, suffixes: Iterable[str]) -> dict[str, Path]:
     return {path.stem: path for path in reversed(files)}
 
 
+def output_paths(out: Path, name: str) -> dict[str, Path]:
+    """The files that a pair called `name` is written to."""
+    return {
+        'sheet': out / f'{name}.png',
+        'depth_png': out / f'{name}_depth.png',
+        'depth_npy': out / f'{name}_depth.npy',
+        'confidence_png': out / f'{name}_confidence.png',
+        'confidence_npy': out / f'{name}_confidence.npy',
+    }
+
+
+def refuse_to_overwrite_input(rgb: Path, depth: Path, out: Path, names: Iterable[str]) -> None:
+    """Raise ValueError where an output of `names` would replace a file of `rgb` or `depth`."""
+    given: list[Path] = []
+    for path in (rgb, depth):
+        # All of a folder: what did not pair is the user's too.
+        given += path.iterdir() if path.is_dir() else [path]
+    # Links and other spellings are the same file.
+    inputs = {_identity(path): path for path in given if path.exists()}
+    for name in names:
+        for path in output_paths(out, name).values():
+            if path.exists() and _identity(path) in inputs:
+                raise ValueError(
+                    f'{path} is an input ({inputs[_identity(path)]}), which the output would '
+                    'replace: name another folder by --out'
+                )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read an image as uint8 (H, W, 3) RGB; raises ValueError that names the file."""
     import cv2
@@ -101,8 +141,12 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def read_depth(path: Path, depth_scale: float) -> NDArray[np.float32]:
-    """Read a 16-bit image (value / depth_scale = metres) or a float .npy as float32 metres."""
+def read_depth(path: Path, depth_scale: float | None = None) -> NDArray[np.float32]:
+    """
+    Read a 16-bit image, a float image or a float .npy as float32 metres.
+
+    depth_scale: value / depth_scale = metres; None = 1000 for 16 bits, 1 for float.
+    """
     import cv2
     import numpy as np
 
@@ -113,7 +157,7 @@ def read_depth(path: Path, depth_scale: float) -> NDArray[np.float32]:
             raise ValueError(f'{path}: not a readable .npy: {error}') from error
         if depth.ndim != 2 or not np.issubdtype(depth.dtype, np.floating):
             raise ValueError(f'{path}: is {depth.dtype} {depth.shape}; needed is float (h, w)')
-        return depth.astype(np.float32)
+        return depth.astype(np.float32) / np.float32(depth_scale or 1)
     data = np.frombuffer(path.read_bytes(), np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if image is None:
@@ -121,11 +165,10 @@ def read_depth(path: Path, depth_scale: float) -> NDArray[np.float32]:
     if image.ndim != 2 or image.dtype not in (np.uint16, np.float32):
         raise ValueError(
             f'{path}: is {image.dtype} {image.shape}; needed is one channel of 16 bits, '
-            'or float metres'
+            'or of float32'
         )
-    if image.dtype == np.float32:
-        return image
-    return image.astype(np.float32) / np.float32(depth_scale)
+    usual = 1000 if image.dtype == np.uint16 else 1
+    return image.astype(np.float32) / np.float32(depth_scale or usual)
 
 
 def write_depth_png(path: Path, depth: NDArray[np.float32]) -> int:
@@ -134,7 +177,6 @@ def write_depth_png(path: Path, depth: NDArray[np.float32]) -> int:
 
     Depths beyond 65.535 m do not fit: they are written as 65535. Returns how many they were.
     """
-    import cv2
     import numpy as np
 
     known = np.isfinite(depth) & (depth > 0)
@@ -142,18 +184,25 @@ def write_depth_png(path: Path, depth: NDArray[np.float32]) -> int:
     saturated = int(np.count_nonzero(units > PNG_MAXIMUM))
     # A measured depth must not become 'no measurement' by rounding.
     units = np.where(known, np.clip(units, 1, PNG_MAXIMUM), 0).astype(np.uint16)
-    encoded, data = cv2.imencode('.png', units)
+    _write_png(path, units)
+    return saturated
+
+
+def _write_png(path: Path, values: NDArray) -> None:
+    import cv2
+
+    encoded, data = cv2.imencode('.png', values)
     if not encoded:
         raise OSError(f'{path}: cannot be encoded as PNG')
     path.write_bytes(data.tobytes())
-    return saturated
 
 
 def run(args: argparse.Namespace) -> int:
     """Run `depth_sr infer`; 1 when a pair failed or had no partner, else 0."""
-    if not args.depth_scale > 0:
+    if args.depth_scale is not None and not args.depth_scale > 0:
         raise ValueError(f'--depth-scale is {args.depth_scale}; allowed is a number above 0')
     pairs, lonely = find_pairs(args.rgb, args.depth)
+    refuse_to_overwrite_input(args.rgb, args.depth, args.out, [pair.name for pair in pairs])
     from tqdm import tqdm
 
     from depth_sr_ros.data.degradation import parse_degradation
@@ -201,8 +250,11 @@ def _infer(pair: Pair, pipeline, degradation, args: argparse.Namespace) -> str:
     start = time.perf_counter()
     result = pipeline(rgb, depth)
     seconds = time.perf_counter() - start
-    saturated = write_depth_png(args.out / f'{pair.name}_depth.png', result.depth)
-    np.save(args.out / f'{pair.name}_depth.npy', result.depth)
+    paths = output_paths(args.out, pair.name)
+    saturated = write_depth_png(paths['depth_png'], result.depth)
+    np.save(paths['depth_npy'], result.depth)
+    _write_png(paths['confidence_png'], np.rint(result.confidence * 255).astype(np.uint8))
+    np.save(paths['confidence_npy'], result.confidence)
     metres = depth_scale(depth, result.depth)
     measured = np.isfinite(depth) & (depth > 0)
     height, width = depth.shape
@@ -212,7 +264,7 @@ def _infer(pair: Pair, pipeline, degradation, args: argparse.Namespace) -> str:
         Panel(f'output depth ({pipeline.description["weights"]})', result.depth, metres),
         Panel('confidence', result.confidence, Scale(0, 1, '', 'confidence')),
     ]
-    write_image(args.out / f'{pair.name}.png', sheet([panels[:2], panels[2:]], panel_width=640))
+    write_image(paths['sheet'], sheet([panels[:2], panels[2:]], panel_width=640))
     line = (
         f'{pair.name}: {width}x{height} -> {rgb.shape[1]}x{rgb.shape[0]}, '
         f'{result.depth.min():.3f} to {result.depth.max():.3f} m, {seconds:.2f} s'

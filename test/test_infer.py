@@ -62,12 +62,41 @@ def test_one_pair_writes_png_npy_and_picture(folders, capsys):
     assert '48x36 -> 96x72' in capsys.readouterr().out
 
 
+def test_confidence_is_saved_as_depth_is(folders):
+    holed = plane()
+    holed[10:30, 10:40] = 0
+    write_depth(folders / 'depth' / 'a.png', holed)
+    assert run_folders(folders) == 0
+    out = folders / 'out'
+    confidence = np.load(out / 'a_confidence.npy')
+    assert (confidence.dtype, confidence.shape) == (np.float32, (72, 96))
+    assert 0 <= confidence.min() < 0.5 < confidence.max() == 1
+    stored = cv2.imread(str(out / 'a_confidence.png'), cv2.IMREAD_UNCHANGED)
+    assert stored.dtype == np.uint8
+    assert stored / 255 == pytest.approx(confidence, abs=0.5 / 255 + 1e-6)
+
+
 def test_depth_scale_and_npy(folders):
     np.save(folders / 'metres.npy', plane() / 1000)
-    from_npy = infer.read_depth(folders / 'metres.npy', 1000)
-    from_png = infer.read_depth(folders / 'depth' / 'a.png', 1000)
+    from_npy = infer.read_depth(folders / 'metres.npy')
+    from_png = infer.read_depth(folders / 'depth' / 'a.png')
     assert from_npy == pytest.approx(from_png, abs=1e-4)
     assert infer.read_depth(folders / 'depth' / 'a.png', 5000) == pytest.approx(from_png / 5)
+
+
+def test_depth_scale_is_of_float_input_too_where_it_is_given(folders):
+    metres = infer.read_depth(folders / 'depth' / 'a.png')
+    assert metres.min() == pytest.approx(1.5)
+    millimetres = plane().astype(np.float32)
+    np.save(folders / 'depth' / 'a.npy', millimetres)
+    cv2.imwrite(str(folders / 'float.tiff'), millimetres)
+    for path in (folders / 'depth' / 'a.npy', folders / 'float.tiff'):
+        assert infer.read_depth(path) == pytest.approx(millimetres)
+        assert infer.read_depth(path, 1000) == pytest.approx(metres)
+    (folders / 'depth' / 'a.png').unlink()
+    assert run_folders(folders, '--depth-scale', 1000) == 0
+    outputs = [np.load(folders / 'out' / f'{name}_depth.npy') for name in ('a', 'b')]
+    assert outputs[0] == pytest.approx(outputs[1])
 
 
 def test_a_bad_pair_does_not_stop_the_others(folders, capsys):
@@ -95,6 +124,45 @@ def test_files_without_a_partner_are_named(folders, capsys):
 
 def test_all_well_is_exit_code_zero(folders):
     assert run_folders(folders) == 0
+
+
+@pytest.mark.parametrize('folder', ['rgb', 'depth'])
+def test_outputs_never_replace_inputs(folders, folder):
+    write_rgb(folders / 'rgb' / 'lonely_depth.png')
+    write_depth(folders / 'depth' / 'b_depth.png', plane())
+    before = {path: path.read_bytes() for path in folders.rglob('*.png')}
+    out = folders / folder
+    with pytest.raises(ValueError, match=rf'{out}/a.png is an input .*--out'):
+        infer.run(arguments('--rgb', folders / 'rgb', '--depth', folders / 'depth', '--out', out))
+    assert {path: path.read_bytes() for path in folders.rglob('*') if path.is_file()} == before
+
+
+def test_an_output_may_not_be_an_input_by_another_name(folders):
+    rgb, depth = folders / 'rgb' / 'a.png', folders / 'rgb' / 'a_depth.png'
+    (folders / 'depth' / 'a.png').rename(depth)
+    rgb = rgb.rename(rgb.with_suffix('.jpg'))
+    before = depth.read_bytes()
+    (folders / 'link').symlink_to(folders / 'rgb')
+    for out in (folders / 'rgb', folders / 'link'):
+        with pytest.raises(ValueError, match=rf'{out}/a_depth.png is an input'):
+            infer.run(arguments('--rgb', rgb, '--depth', depth, '--out', out))
+    assert depth.read_bytes() == before
+
+
+def test_an_unpaired_file_of_an_input_folder_is_not_replaced(folders):
+    for name in ('a', 'b'):
+        path = folders / 'depth' / f'{name}.png'
+        np.save(path.with_suffix('.npy'), plane().astype(np.float32))
+        path.unlink()
+    write_depth(folders / 'depth' / 'b_depth.png', plane())
+    before = (folders / 'depth' / 'b_depth.png').read_bytes()
+    common = ('--rgb', folders / 'rgb', '--depth', folders / 'depth')
+    with pytest.raises(ValueError, match=r'b_depth.png is an input'):
+        infer.run(arguments(*common, '--out', folders / 'depth'))
+    assert (folders / 'depth' / 'b_depth.png').read_bytes() == before
+    # Former outputs may be replaced, beside the inputs too.
+    for _ in range(2):
+        assert infer.run(arguments(*common, '--out', folders)) == 1  # b_depth.png has no RGB
 
 
 def test_degraded_first(folders, capsys):

@@ -154,6 +154,17 @@ def hidden_cases(
     return cases
 
 
+def part_measured(cases: Iterable[Case]) -> tuple[list[Case], list[str]]:
+    """Part cases into those with depth to see and to score, and the names of the others."""
+    kept, left_out = [], []
+    for case in cases:
+        if has_depth(case.depth).any() and has_depth(case.truth).any():
+            kept.append(case)
+        else:
+            left_out.append(case.name)
+    return kept, left_out
+
+
 def cropped(case: Case, size: tuple[int, int], seed: int = 0) -> Case:
     """
     Cut a window of `size` (H, W) out of a case; the case itself where it is no larger.

@@ -32,11 +32,16 @@ _ROUNDING = 1e-6
 
 @dataclass
 class Row:
-    """Cases of one data set under one degradation; `tuned_as` chooses the baselines' settings."""
+    """
+    Cases of one data set under one degradation; `tuned_as` chooses the baselines' settings.
+
+    left_out: names of the frames without any depth.
+    """
 
     name: str
     cases: list[Case]
     tuned_as: str
+    left_out: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -135,6 +140,7 @@ class Comparison:
         return {
             'row': self.row.name,
             'frames': names,
+            'left_out': self.row.left_out,
             'baselines_tuned_on': self.tuned_on,
             'methods': {name: m.as_json(names) for name, m in self.methods.items()},
         }

@@ -4,12 +4,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this subcommand's arguments."""
+    # Without cv2 the command still comes as far as to say that it is missing.
+    with contextlib.suppress(ModuleNotFoundError):
+        from depth_sr_ros.data.degradation import degradation_help
+
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.epilog = (
+            '--degradation takes any of these, applied from left to right, as NAME=VALUE with '
+            'commas between;\nwhere (=VALUE) stands here, NAME alone will do:\n'
+            + textwrap.indent(degradation_help(), '  ')
+        )
     parser.add_argument(
         'dataset',
         type=Path,
@@ -19,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     poor.add_argument('--scale', type=float, help='downsample depth by this factor')
     poor.add_argument('--noise', type=float, help='Gaussian noise, sigma relative to depth')
     poor.add_argument('--sparse', type=int, help='keep this many random points')
-    poor.add_argument('--degradation', help="any other, as 'kinect,holes=0.1' (see the docs)")
+    poor.add_argument('--degradation', help="any other, as 'kinect,holes=0.1'; see below")
     poor.add_argument('--hide', type=float, metavar='SHARE',
                       help='hide blocks of raw depth and score them only')  # fmt: skip
     poor.add_argument('--truth', type=Path, help='folder with the truth of this raw depth')
@@ -116,7 +129,28 @@ def load_network(args: argparse.Namespace, label: str, guide: str) -> Any:
 
 
 def build_row(args: argparse.Namespace) -> Any:
-    """Return the Row that the arguments describe."""
+    """Return the Row that the arguments describe, without frames that have no depth."""
+    row = _whole_row(args)
+    row.cases, row.left_out = _measured(row.cases, args.dataset)
+    return row
+
+
+def _measured(cases: list, dataset: Path) -> tuple[list, list[str]]:
+    """Leave out cases without depth and say which; raises ValueError where none is left."""
+    from depth_sr_ros.evaluation.cases import part_measured
+
+    kept, left_out = part_measured(cases)
+    for name in left_out:
+        print(f'left out: {name}: no depth measurement', file=sys.stderr)
+    if not kept:
+        raise ValueError(
+            f'{dataset}: no depth measurement in any of {len(cases)} frames, as they are scored: '
+            'needed is one frame with depth in the input and in the truth'
+        )
+    return kept, left_out
+
+
+def _whole_row(args: argparse.Namespace) -> Any:
     from depth_sr_ros.data.degradation import parse_degradation
     from depth_sr_ros.data.rgbd_folder import RGBDFolder
     from depth_sr_ros.evaluation import cases
@@ -193,7 +227,9 @@ def _evaluate_intervals(args: argparse.Namespace) -> int:
     frames = guide_interval.clip_frames(args.frames) if clip else list(RGBDFolder(args.dataset))
     frames = frames[: args.frames]
     text = degradation_text(args)
-    cases = degraded_cases(frames, parse_degradation(text), args.seed)
+    cases, left_out = _measured(
+        degraded_cases(frames, parse_degradation(text), args.seed), args.dataset
+    )
     total = len(cases) * (1 + len(args.guide_interval))
     with tqdm(total=total, unit='frame', desc='guide interval') as bar:
         rows = guide_interval.measure_intervals(
@@ -203,8 +239,11 @@ def _evaluate_intervals(args: argparse.Namespace) -> int:
             imitated=args.guide == 'imitated',
             progress=bar.update,
         )
+    count = f'{len(cases)} frames'
+    if left_out:
+        count += f', {len(left_out)} without depth left out'
     facts = {
-        'frames': f'{args.dataset.resolve().name}, {len(cases)} frames, {text}',
+        'frames': f'{args.dataset.resolve().name}, {count}, {text}',
         'guide': args.guide if args.guide == 'imitated' else args.relative_depth or 'own',
         **{key: network.pipeline.description[key] for key in ('weights', 'digest')},
     }

@@ -74,8 +74,12 @@ def table(comparison: Comparison) -> str:
     headings = ['method', f'vs {comparison.reference}', *(c[1] for c in columns)]
     if oracle:
         headings.insert(3, 'oracle RMSE')
+    row = comparison.row
+    count = f'{len(row.cases)} frames'
+    if row.left_out:
+        count += f', {len(row.left_out)} without depth left out'
     lines = [
-        f'### {comparison.row.name} ({len(comparison.row.cases)} frames)',
+        f'### {row.name} ({count})',
         '',
         '| ' + ' | '.join(headings) + ' |',
         '|' + '|'.join(['---'] * len(headings)) + '|',

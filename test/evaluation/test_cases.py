@@ -24,6 +24,15 @@ def test_degradation_does_not_depend_on_the_frames_before():
     assert not np.array_equal(first[0].depth, first[1].depth)
 
 
+def test_frames_without_depth_are_parted():
+    given = cases.degraded_cases([frame('a'), frame('b', 0)], parse_degradation('scale=8'))
+    given.append(cases.Case('c', given[0].rgb, given[0].depth, given[1].truth))
+    given.append(cases.Case('d', given[0].rgb, np.full((6, 8), np.nan), given[0].truth))
+    kept, left_out = cases.part_measured(given)
+    assert [case.name for case in kept] == ['a']
+    assert left_out == ['b', 'c', 'd']
+
+
 def test_low_resolution_depth_is_no_truth():
     with pytest.raises(ValueError, match=r'\(24, 32\)'):
         cases.degraded_cases([frame('a', size=(24, 32))], parse_degradation('scale=2'))

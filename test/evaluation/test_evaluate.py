@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from depth_sr_ros.data.degradation import parse_degradation
+from depth_sr_ros import cli
+from depth_sr_ros.data.degradation import degradation_help, parse_degradation
 from depth_sr_ros.data.rgbd_folder import RGBDFolder
 from depth_sr_ros.evaluation import evaluate
 from depth_sr_ros.evaluation.cases import Case, degraded_cases
@@ -117,6 +118,28 @@ def test_command_writes_table_json_and_pictures(scenes, tmp_path, capsys, argume
     assert 'RMSE mm at' in (out / 'evaluation.md').read_text()
 
 
+def test_frames_without_depth_are_left_out_and_counted(
+    scenes, tmp_path, capsys, arguments_of, write_frame, box_scene
+):
+    rgb, depth = box_scene()
+    write_frame(scenes, '00001', rgb, 0 * depth)
+    # Emptied by the degradation: nothing of it is within 4 m.
+    write_frame(scenes, '00002', rgb, depth + 5)
+    out = tmp_path / 'out'
+    common = ['--weights', 'interpolation', '--out', out, '--no-oracle', '--pictures', 0]
+    words = ['--degradation', 'range=0.3:4', *common]
+    assert evaluate.run(arguments_of(scenes, *words)) == 0
+    captured = capsys.readouterr()
+    assert 'left out: 00001: no depth measurement\n' in captured.err
+    assert 'left out: 00002: no depth measurement\n' in captured.err
+    assert '(1 frames, 2 without depth left out)' in captured.out
+    assert '(1 frames, 2 without depth left out)' in (out / 'evaluation.md').read_text()
+    (row,) = json.loads((out / 'evaluation.json').read_text())['rows']
+    assert (row['frames'], row['left_out']) == (['00000'], ['00001', '00002'])
+    with pytest.raises(ValueError, match=rf'{scenes}: no depth measurement in any of 3 frames'):
+        evaluate.run(arguments_of(scenes, '--degradation', 'range=20:30', *common))
+
+
 def test_command_on_raw_depth(scenes, tmp_path, arguments_of):
     common = ['--weights', 'interpolation', '--out', tmp_path / 'out', '--no-oracle', '--frames', 1]
     assert evaluate.run(arguments_of(scenes, '--truth', scenes, '--pictures', 0, *common)) == 0
@@ -148,6 +171,14 @@ def test_degradation_of_the_arguments(arguments_of):
     assert evaluate.degradation_text(arguments_of('x', '--sparse', 500)) == 'sparse=500'
     text = evaluate.degradation_text(arguments_of('x', '--noise', 0.01, '--degradation', 'holes'))
     assert text == 'noise=0.01,holes'
+
+
+def test_help_lists_the_degradations(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(['evaluate', '--help'])
+    shown = capsys.readouterr().out.splitlines()
+    assert '  sparse (=500): points in the frame, 1 or more' in shown
+    assert {f'  {line}' for line in degradation_help().splitlines()} <= set(shown)
 
 
 def test_frames_are_spread():
