@@ -293,7 +293,8 @@ class _Comparator:
         self.mark: Callable[[str], None] = no_mark
         self._staging = Staging(device)
         self._stream = torch.cuda.Stream(device) if device.type == 'cuda' else None
-        if variant.execution == 'compile':
+        self._compiled = variant.execution == 'compile'
+        if self._compiled:
             compute = torch.compile(compute, dynamic=False)
         recorder = None
         if self._stream is not None and variant.execution != 'eager':
@@ -326,6 +327,8 @@ class _Comparator:
     def close(self) -> None:
         self._calls.clear()
         self._staging.clear()
+        if self._compiled:
+            torch.compiler.reset()  # as TorchEngine does
 
 
 def _comparator(
