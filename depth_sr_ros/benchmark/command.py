@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depth_sr_ros.benchmark.output_files import make_folders
 from depth_sr_ros.machine import processor_name
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
         args.frames, args.row_seconds = min(args.frames, 3), min(args.row_seconds, 3.0)
     default_sizes = QUICK_SIZES if args.quick else DEFAULT_SIZES
     sizes = [parse_size(text) for text in args.size or default_sizes]
+    make_folders([args.json, args.markdown, args.plot, args.scaling_plot])
     if args.ros:
         return _measure_node(args, sizes)
     benchmark = Benchmark(args, sizes)

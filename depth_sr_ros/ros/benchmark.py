@@ -29,6 +29,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Empty
 
+from depth_sr_ros.benchmark.output_files import make_folders
 from depth_sr_ros.ros.benchmark_camera import GO_TOPIC
 from depth_sr_ros.ros.child_process import ChildProcess
 from depth_sr_ros.ros.demo import free_domain_id, set_demo_environment
@@ -339,6 +340,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    make_folders([arguments.json])
     print(f'starting sr_node and a camera, measuring for {arguments.seconds:g} s ...', flush=True)
     try:
         result = run_ros_benchmark(

@@ -152,6 +152,19 @@ def test_wrong_arguments_are_quoted(arguments, words, capsys):
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('option', ['--json', '--markdown', '--plot', '--scaling-plot'])
+def test_folders_are_made_before_anything_is_measured(option, monkeypatch, tmp_path, capsys):
+    begun = []
+    monkeypatch.setattr(command, 'Benchmark', lambda *_: begun.append(1) or sys.exit())
+    with pytest.raises(SystemExit):
+        main([*QUICK, option, str(tmp_path / 'one' / 'two' / 'file')])
+    assert (tmp_path / 'one' / 'two').is_dir()
+    (tmp_path / 'taken').write_text('')
+    assert main([*QUICK, option, str(tmp_path / 'taken' / 'file')]) == 2
+    assert str(tmp_path / 'taken' / 'file') in capsys.readouterr().err
+    assert begun == [1]
+
+
 def test_node_is_measured_with_the_sizes_and_rates_asked_for(monkeypatch, tmp_path):
     benchmark = pytest.importorskip('depth_sr_ros.ros.benchmark')
     calls = []
