@@ -37,7 +37,6 @@ lint: $(installed_dev)
 	.venv/bin/python -m mypy
 
 performance: $(installed)
-	mkdir -p out
 	.venv/bin/depth_sr benchmark --resume --json out/benchmark.json
 	.venv/bin/python tools/write_performance_tables.py out/benchmark.json
 

@@ -20,6 +20,28 @@ def cache_folder(tmp_path_factory):
         yield folder
 
 
+@pytest.fixture
+def compiled(monkeypatch):
+    """What torch.compile is given, without a compiler; one variant of a function at a time."""
+    import torch
+    import torch._dynamo
+
+    graphs = []
+
+    def backend(graph, _examples):
+        graphs.append(graph)
+        return graph
+
+    compile_with = torch.compile
+    monkeypatch.setattr(
+        torch, 'compile', lambda *args, **kwargs: compile_with(*args, backend=backend, **kwargs)
+    )
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=1):
+        yield graphs
+    torch._dynamo.reset()
+
+
 @pytest.fixture(scope='session')
 def randomised():
     """Makes a model of a FusionUNetConfig whose zero-initialised parts are random."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depth_sr_ros.benchmark.output_files import make_folders
 from depth_sr_ros.machine import processor_name
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_SIZES = ('640x480', '1280x720', '1920x1080')
 QUICK_SIZES = ('160x120', '320x240')
 SCALING_SIZES = ('160x120', '320x240', '640x480', '1280x720', '1920x1080')
-_VERSION = 2
+_VERSION = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--json', metavar='FILE', help='write all figures, after every group')
     parser.add_argument(
-        '--resume', action='store_true', help='go on with what --json holds of the same machine'
+        '--resume',
+        action='store_true',
+        help='go on with what --json holds of the same machine, code and weights',
     )
     parser.add_argument('--markdown', metavar='FILE', help='write the tables')
     parser.add_argument('--plot', metavar='FILE', help='write the stacked bar chart (PNG)')
@@ -98,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         args.frames, args.row_seconds = min(args.frames, 3), min(args.row_seconds, 3.0)
     default_sizes = QUICK_SIZES if args.quick else DEFAULT_SIZES
     sizes = [parse_size(text) for text in args.size or default_sizes]
+    make_folders([args.json, args.markdown, args.plot, args.scaling_plot])
     if args.ros:
         return _measure_node(args, sizes)
     benchmark = Benchmark(args, sizes)
@@ -192,6 +197,7 @@ class Benchmark:
                 'python': platform.python_version(),
                 'torch': torch.__version__,
                 'threads': torch.get_num_threads(),
+                'sources': _sources(),
                 'date': time.strftime('%Y-%m-%d'),
                 'interrupted': False,
             },
@@ -208,13 +214,32 @@ class Benchmark:
             return
         try:
             found = json.loads(path.read_text())
-        except ValueError as error:
+            version, about = found['version'], found['about']
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f'{path} is no report to go on with: {error}') from error
         own = self.report['about']
-        if found.get('version') != _VERSION or any(
-            found['about'][key] != own[key] for key in ('device', 'machine', 'torch', 'threads')
-        ):
-            raise ValueError(f'{path} was measured on another machine or by another release')
+        if any(about[key] != own[key] for key in ('device', 'machine', 'torch', 'threads')):
+            raise ValueError(f'{path} was measured on another machine or with another PyTorch')
+        if version != _VERSION or about['sources'] != own['sources']:
+            print(f'{path} is of another state of this package: measured anew', file=sys.stderr)
+            return
+        digests = {subject.name: subject.digest for subject in self.subjects}
+        stale = {
+            row['subject']
+            for row in found['rows']
+            if row['digest'] != digests.get(row['subject'], row['digest'])
+        }
+        stale |= {
+            name
+            for name, points in found['scaling'].items()
+            if points[0]['digest'] != digests.get(name, points[0]['digest'])
+        }
+        if stale:
+            print(f'other weights, measured anew: {", ".join(sorted(stale))}', file=sys.stderr)
+        found['rows'] = [row for row in found['rows'] if row['subject'] not in stale]
+        found['scaling'] = {
+            name: points for name, points in found['scaling'].items() if name not in stale
+        }
         self.report = {**found, 'about': own}
 
     def measure(self, interruption: _Interruption) -> None:
@@ -250,20 +275,23 @@ class Benchmark:
         from tqdm import tqdm
 
         from depth_sr_ros.benchmark.parity import parity
-        from depth_sr_ros.benchmark.subjects import REFERENCE
+        from depth_sr_ros.benchmark.subjects import REFERENCE, FallBacks
         from depth_sr_ros.benchmark.timing import PeakMemory, time_in_turns, warm_up
 
         height, width = frames[0].rgb.shape[:2]
         loaded: list[tuple[Contestant, float | None]] = []
+        fell_back: list[str | None] = []
         for variant in self.variants:
             memory = PeakMemory(self.device)
             try:
-                contestant = subject.build(variant, self.device)
-                warm_up(contestant, frames)
+                with FallBacks() as fall_backs:
+                    contestant = subject.build(variant, self.device)
+                    warm_up(contestant, frames)
             except (ValueError, RuntimeError, ImportError) as error:
                 self._note(f'{subject.name}, {variant.label}, {width}x{height}: {error}')
                 continue
             loaded.append((contestant, memory.read()))
+            fell_back.append(fall_backs.text)
         contestants = [contestant for contestant, _ in loaded]
         total = len(contestants) * self.args.frames
         with tqdm(
@@ -278,7 +306,11 @@ class Benchmark:
                 bar.update,
             )
         outputs = [[c(f.rgb, f.depth).copy() for f in frames] for c in contestants]
-        for (contestant, memory_mb), timing, output in zip(loaded, timings, outputs, strict=True):
+        reduced = [contestant.describe().get('reduced') for contestant in contestants]
+        # Beside a reference that failed, or that had to do with less, nothing is compared.
+        comparable = bool(contestants) and contestants[0].variant == REFERENCE and not reduced[0]
+        for index, (contestant, memory_mb) in enumerate(loaded):
+            timing = timings[index]
             reference = contestant.variant == REFERENCE
             self.report['rows'].append(
                 {
@@ -293,11 +325,16 @@ class Benchmark:
                     'precision': contestant.variant.precision,
                     'reference': reference,
                     **timing,
-                    'ratio': timings[0]['median_ms'] / timing['median_ms'],
+                    'ratio': timings[0]['median_ms'] / timing['median_ms'] if comparable else None,
                     'memory_mb': memory_mb,
-                    'parity': None if reference else parity(output, outputs[0], frames),
+                    'parity': parity(outputs[index], outputs[0], frames)
+                    if comparable and not reference
+                    else None,
                     'roofline': self._roofline(subject, contestant.variant, frames[0], timing),
-                    'reduced': contestant.shown.get('reduced'),
+                    'reduced': reduced[index],
+                    'fell_back': fell_back[index],
+                    'digest': subject.digest,
+                    'date': time.strftime('%Y-%m-%d'),
                 }
             )
         for contestant in contestants:
@@ -333,7 +370,7 @@ class Benchmark:
     def _measure_scaling(self, interruption: _Interruption) -> None:
         """The embedded configuration, and on a GPU the 29M one, from 160x120 up."""
         from depth_sr_ros.benchmark.frames import benchmark_frames
-        from depth_sr_ros.benchmark.subjects import REFERENCE, Variant
+        from depth_sr_ros.benchmark.subjects import REFERENCE, FallBacks, Variant
         from depth_sr_ros.benchmark.timing import time_in_turns, warm_up
 
         cuda = self.device.type == 'cuda'
@@ -353,11 +390,13 @@ class Benchmark:
             for size in sizes:
                 interruption.check()
                 frames = benchmark_frames(size)
-                contestant = subject.build(variant, self.device)
-                warm_up(contestant, frames)
+                with FallBacks() as fall_backs:
+                    contestant = subject.build(variant, self.device)
+                    warm_up(contestant, frames)
                 (timing,) = time_in_turns(
                     [contestant], frames, min(self.args.frames, 30), 10.0, self.device
                 )
+                reduced = contestant.describe().get('reduced')
                 contestant.close()
                 points.append(
                     {
@@ -365,6 +404,9 @@ class Benchmark:
                         'pixels': size[0] * size[1],
                         'label': variant.label,
                         'median_ms': timing['median_ms'],
+                        'reduced': reduced,
+                        'fell_back': fall_backs.text,
+                        'digest': subject.digest,
                     }
                 )
             self.report['scaling'][subject.name] = points
@@ -427,3 +469,14 @@ def time_codecs(frames: Sequence[Frame], count: int = 20) -> dict[str, float]:
 
 def _size_name(size: tuple[int, int]) -> str:
     return f'{size[0]}x{size[1]}'
+
+
+def _sources() -> str:
+    """Digest of the package's Python files: like a commit, and it sees what is not committed yet.
+
+    A commit changes with every document too, and `make performance` itself writes one.
+    """
+    sha = hashlib.sha256()
+    for path in sorted(Path(__file__).resolve().parents[1].rglob('*.py')):
+        sha.update(path.read_bytes())
+    return sha.hexdigest()[:12]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,21 @@ def rows_of(report: dict[str, Any], **wanted: Any) -> list[dict[str, Any]]:
     return [row for row in report['rows'] if all(row[k] == v for k, v in wanted.items())]
 
 
+def _as_asked(measured: dict[str, Any]) -> bool:
+    """Whether a row or a point of the growth ran as its label says; only those are judged."""
+    return not (measured['reduced'] or measured['fell_back'])
+
+
+def _label(row: dict[str, Any]) -> str:
+    """How it ran: what was asked for, and what it had to do without."""
+    without = row['reduced'] or row['fell_back']
+    if not without:
+        return row['label']
+    # A bar would end the cell.
+    without = textwrap.shorten(without.replace('|', '/'), 160)
+    return f'{row["label"]}, **not as asked**: {without}'
+
+
 def _number(value: float | None, digits: int = 1) -> str:
     if value is None:
         return ''
@@ -50,9 +66,12 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
 def about(report: dict[str, Any]) -> str:
     """One sentence: machine, versions, what was shown."""
     a = report['about']
+    # A run that was gone on with has rows of several days.
+    days = sorted({row['date'] for row in report['rows']}) or [a['date']]
+    dates = ' to '.join(dict.fromkeys((days[0], days[-1])))
     return (
         f'{a["device"]}; {a["machine"]}; Python {a["python"]}, torch {a["torch"]}, '
-        f'{a["threads"]} threads; {a["date"]}. RGB and depth of the demo clip, depth at a quarter '
+        f'{a["threads"]} threads; {dates}. RGB and depth of the demo clip, depth at a quarter '
         f'of the size with 1% noise.' + (' Interrupted: not all rows.' if a['interrupted'] else '')
     )
 
@@ -61,7 +80,7 @@ def markdown(report: dict[str, Any]) -> str:
     """All tables."""
     lines = [about(report), '']
     for size in dict.fromkeys(row['size'] for row in report['rows']):
-        lines += [f'**{size}**', '', *_speed_table(rows_of(report, size=size)), '']
+        lines += [f'**{size}**', '', *_speed_table(report, size), '']
     lines += ['Per stage, milliseconds, median of each, the clock waiting at each:', '']
     lines += [*_stage_table(report), '']
     lines += [*_roofline_table(report), '']
@@ -72,27 +91,37 @@ def markdown(report: dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def _speed_table(rows: list[dict[str, Any]]) -> list[str]:
+def _speed_table(report: dict[str, Any], size: str) -> list[str]:
+    cuda = report['about']['cuda']
+
     def cells(row: dict[str, Any]) -> list[str]:
         parity = row['parity']
         return [
             row['subject'] + ('' if row['ours'] else ' (theirs)'),
             row['backbone_input'],
-            row['label'] + (', **reference**' if row['reference'] else ''),
+            _label(row) + (', **reference**' if row['reference'] else ''),
             str(row['frames']),
             _number(row['median_ms']),
             _number(row['p90_ms']),
             _number(row['p99_ms']),
+            *([_number(row['device_ms'])] if cuda else []),
             _number(row['fps']),
-            f'{row["ratio"]:.2f}',
+            '' if row['ratio'] is None else f'{row["ratio"]:.2f}',
             _number(row['memory_mb'], 0),
             '' if parity is None else f'{parity["median"]:.2%} / {parity["p99"]:.2%}',
             '' if parity is None else f'{parity["rmse_ratio"]:.4f}',
         ]
 
-    head = ['what', 'backbone sees', 'how', 'frames', 'median ms', 'p90', 'p99', 'FPS']
-    head += ['x reference', 'memory MB', 'difference median / p99', 'RMSE x reference']
-    return _table(head, map(cells, rows))
+    head = ['what', 'backbone sees', 'how', 'frames', 'median ms', 'p90', 'p99']
+    head += [
+        *(['GPU ms'] if cuda else []),
+        'FPS',
+        'x reference',
+        'memory MB',
+        'difference median / p99',
+        'RMSE x reference',
+    ]
+    return _table(head, map(cells, rows_of(report, size=size)))
 
 
 def _stage_table(report: dict[str, Any]) -> list[str]:
@@ -163,8 +192,12 @@ def _scaling_table(report: dict[str, Any]) -> list[str]:
     return lines + _table(['what', 'size', 'median ms', 'per doubling of the pixels'], rows)
 
 
+def _judged(report: dict[str, Any], **wanted: Any) -> list[dict[str, Any]]:
+    return [row for row in rows_of(report, **wanted) if _as_asked(row)]
+
+
 def _best(report: dict[str, Any], subject: str, size: str) -> dict[str, Any] | None:
-    rows = [row for row in rows_of(report, subject=subject, size=size) if not row['reference']]
+    rows = _judged(report, subject=subject, size=size, reference=False)
     return min(rows, key=lambda row: row['median_ms'], default=None)
 
 
@@ -172,7 +205,7 @@ def bars(report: dict[str, Any]) -> list[str]:
     """What the project set itself, each with what this run measured."""
     found = _gpu_bars(report) if report['about']['cuda'] else _cpu_bars(report)
     for name, points in report['scaling'].items():
-        worst = max(growths(points), default=None)
+        worst = max(growths(points), default=None) if all(map(_as_asked, points)) else None
         text = f'{name}: doubling the pixels at most {LARGEST_GROWTH} times the time'
         found.append(_bar(text, worst, lambda w: f'at most {w:.2f}', lambda w: w <= LARGEST_GROWTH))
     return found
@@ -195,8 +228,8 @@ def _gpu_bars(report: dict[str, Any]) -> list[str]:
 
     def beside(name: str, times: float) -> str:
         wanted = {'size': '1920x1080', 'label': 'float16 graph'}
-        ours = rows_of(report, subject=name, **wanted)
-        theirs = rows_of(report, subject=_COMPARATOR, **wanted)
+        ours = _judged(report, subject=name, **wanted)
+        theirs = _judged(report, subject=_COMPARATOR, **wanted)
         return _bar(
             f'{name} at 1920x1080, at most {times} times the time of {_COMPARATOR}, both as '
             'float16 graph',
@@ -239,7 +272,8 @@ def _gpu_bars(report: dict[str, Any]) -> list[str]:
 
 
 def _cpu_bars(report: dict[str, Any]) -> list[str]:
-    rows = rows_of(report, subject='embedded', size='640x480')
+    rows = _judged(report, subject='embedded', size='640x480')
+    row = _best(report, 'embedded', '640x480')
     return [
         _bar(
             'embedded weights at 640x480 on 2 cores, at least 5 FPS',
@@ -249,9 +283,15 @@ def _cpu_bars(report: dict[str, Any]) -> list[str]:
         ),
         _bar(
             'at least 1.5 times eager float32 in the same run',
-            _best(report, 'embedded', '640x480'),
-            lambda row: f'{row["ratio"]:.2f} ({row["label"]})',
-            lambda row: row['ratio'] >= 1.5,
+            row and row['ratio'],
+            lambda ratio: f'{ratio:.2f} ({row and row["label"]})',
+            lambda ratio: ratio >= 1.5,
+        ),
+        _bar(
+            'its RMSE at most 2% worse than the reference',
+            row and row['parity'],
+            lambda parity: f'{parity["rmse_ratio"] - 1:+.2%}',
+            lambda parity: parity['rmse_ratio'] <= 1.02,
         ),
     ]
 
@@ -265,8 +305,8 @@ def summary(report: dict[str, Any]) -> str:
     best = min(rows_of(report, subject=subject, size=size), key=lambda row: row['median_ms'])
     return (
         f'{subject} at {size}: {best["fps"]:.1f} FPS, median {best["median_ms"]:.1f} ms, '
-        f'p99 {best["p99_ms"]:.1f} ms ({best["label"]}), {best["ratio"]:.2f} x the speed of plain '
-        'float32'
+        f'p99 {best["p99_ms"]:.1f} ms ({_label(best)})'
+        + (f', {best["ratio"]:.2f} x the speed of plain float32' if best['ratio'] else '')
     )
 
 

@@ -8,6 +8,8 @@ import copy
 import functools
 import importlib
 import importlib.util
+import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from depth_sr_ros.inference.engine import no_mark
-from depth_sr_ros.inference.graphs import CudaGraphRecorder, GraphCache
+from depth_sr_ros.inference.graphs import LOG, CudaGraphRecorder, GraphCache
 from depth_sr_ros.inference.staging import Staging
 from depth_sr_ros.inference.torch_engine import TorchEngine, tf32_off
 from depth_sr_ros.model.config import (
@@ -28,7 +30,12 @@ from depth_sr_ros.model.config import (
 )
 from depth_sr_ros.model.depth_sr import DepthSR
 from depth_sr_ros.model.relative_depth import RelativeDepth, guide_size
-from depth_sr_ros.pipeline import DepthSRPipeline, embedded_weights, resolve_precision
+from depth_sr_ros.pipeline import (
+    DepthSRPipeline,
+    embedded_weights,
+    resolve_precision,
+    state_digest,
+)
 
 # The short side at which others' backbones see the image, as the 29M configuration's guide does.
 BACKBONE_SHORT_SIDE = 518
@@ -81,6 +88,35 @@ def _onnxruntime_has(provider: str) -> bool:
     return provider in onnxruntime.get_available_providers()
 
 
+class FallBacks(logging.Handler):
+    """What the engines warn of inside `with`: no CUDA graph, no ONNX graph, too little memory.
+
+    All of that is settled while a contestant is warmed up, so nothing listens while it is timed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: list[str] = []
+
+    @property
+    def text(self) -> str | None:
+        """In one line; None where everything runs as asked for."""
+        return '; '.join(self._said) or None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = ' '.join(record.getMessage().split())
+        self._said.append(text)
+        # Python prints only what nobody listens to.
+        print(text, file=sys.stderr)
+
+    def __enter__(self) -> FallBacks:
+        LOG.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        LOG.removeHandler(self)
+
+
 class Contestant:
     """A subject in one variant, loaded: called with (rgb, depth), it returns float32 (H, W).
 
@@ -89,7 +125,7 @@ class Contestant:
         warm_up: called with the sizes (W, H) and (w, h).
         set_mark: puts a clock where the stages end.
         close: frees it.
-        shown: what the report says of it as it was made, for instance the device.
+        describe: how it runs by now: what the engine had to do without only shows with frames.
     """
 
     def __init__(
@@ -99,14 +135,14 @@ class Contestant:
         warm_up: Callable[[tuple[int, int], tuple[int, int]], None],
         set_mark: Callable[[Callable[[str], None]], None],
         close: Callable[[], None],
-        shown: dict[str, Any],
+        describe: Callable[[], dict[str, Any]],
     ):
         self.variant = variant
         self._run = run
         self.warm_up = warm_up
         self.set_mark = set_mark
         self.close = close
-        self.shown = shown
+        self.describe = describe
 
     def __call__(self, rgb: np.ndarray, depth: np.ndarray) -> np.ndarray:
         if self.variant == REFERENCE:
@@ -127,6 +163,7 @@ class Subject:
         trace: (precision, (W, H), (w, h)) -> what runs it on the device 'meta', for the roofline.
         input_size: (W, H) -> what the backbone sees, as text.
         parameters: number of them.
+        digest: of the weights.
     """
 
     name: str
@@ -136,6 +173,7 @@ class Subject:
     trace: Callable[[str, tuple[int, int], tuple[int, int]], Callable[[], Any]]
     input_size: Callable[[tuple[int, int]], str]
     parameters: int
+    digest: str
 
 
 def _backbone_text(short_side: int | None) -> Callable[[tuple[int, int]], str]:
@@ -183,6 +221,7 @@ def _embedded(guided: bool) -> Subject:
         trace=functools.partial(_trace_ours, model, guide),
         input_size=_backbone_text(stored.short_side if guided else None),
         parameters=_count(model.fusion) + (_count(guide) if guide else 0),
+        digest=state_digest(model),
     )
 
 
@@ -194,6 +233,7 @@ def _configuration(name: str) -> Subject:
         torch.manual_seed(0)
         model, weights = DepthSR(CONFIGURATIONS[name]), 'random weights'
         randomise_zeros(model.fusion)
+    digest = state_digest(model)
     guide, model.relative_depth = model.relative_depth, None
     millions = (_count(model) + (_count(guide) if guide else 0)) / 1e6
 
@@ -218,6 +258,7 @@ def _configuration(name: str) -> Subject:
         trace=functools.partial(_trace_ours, model, guide),
         input_size=_backbone_text(None if guide is None else guide.config.short_side),
         parameters=round(millions * 1e6),
+        digest=digest,
     )
 
 
@@ -247,7 +288,7 @@ def _pipeline_contestant(variant: Variant, pipeline: DepthSRPipeline) -> Contest
         pipeline.mark = mark
 
     return Contestant(
-        variant, run, pipeline.warm_up, set_mark, pipeline.close, dict(pipeline.description)
+        variant, run, pipeline.warm_up, set_mark, pipeline.close, lambda: pipeline.description
     )
 
 
@@ -295,7 +336,8 @@ class _Comparator:
         self.mark: Callable[[str], None] = no_mark
         self._staging = Staging(device)
         self._stream = torch.cuda.Stream(device) if device.type == 'cuda' else None
-        if variant.execution == 'compile':
+        self._compiled = variant.execution == 'compile'
+        if self._compiled:
             compute = torch.compile(compute, dynamic=False)
         recorder = None
         if self._stream is not None and variant.execution != 'eager':
@@ -328,6 +370,8 @@ class _Comparator:
     def close(self) -> None:
         self._calls.clear()
         self._staging.clear()
+        if self._compiled:
+            torch.compiler.reset()  # as TorchEngine does
 
 
 def _comparator(
@@ -366,7 +410,7 @@ def _comparator(
             comparator.warm_up,
             set_mark,
             comparator.close,
-            {'precision': variant.precision, 'execution': variant.execution},
+            lambda: {'precision': variant.precision, 'execution': variant.execution},
         )
 
     def trace(
@@ -384,6 +428,7 @@ def _comparator(
         trace=trace,
         input_size=_backbone_text(BACKBONE_SHORT_SIDE),
         parameters=_count(network),
+        digest=state_digest(network),
     )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from depth_sr_ros.inference.onnx_graph import (
     golden_values,
 )
 
+LOG = logging.getLogger(__name__)
 # Relative difference of depth from the golden values: rounding in float32, TF32 or float16 on an
 # accelerator. Wrong weights, scales or operators are far beyond.
 _CPU_TOLERANCE, _ACCELERATOR_TOLERANCE = 0.002, 0.02
@@ -55,12 +57,7 @@ def choose_providers(device: str, available: list[str]) -> list[tuple[str, dict[
         number = device.partition(':')[2]
         options: dict[str, Any] = {'device_id': int(number)} if number else {}
         if 'TensorrtExecutionProvider' in available:
-            # Building an engine takes minutes; the next start finds it.
-            cache = {
-                'trt_engine_cache_enable': True,
-                'trt_engine_cache_path': str(cache_folder() / 'tensorrt'),
-            }
-            providers.append(('TensorrtExecutionProvider', {**options, **cache}))
+            providers.append(('TensorrtExecutionProvider', {**options, **_engine_cache()}))
         if 'CUDAExecutionProvider' in available:
             # TF32 would leave three digits of depth.
             providers.append(('CUDAExecutionProvider', {**options, 'use_tf32': 0}))
@@ -71,6 +68,18 @@ def choose_providers(device: str, available: list[str]) -> list[tuple[str, dict[
                 "device 'cpu' or backend 'torch'"
             )
     return [*providers, ('CPUExecutionProvider', {})]
+
+
+def _engine_cache() -> dict[str, Any]:
+    """TensorRT's options for keeping engines, which take minutes to build; {} where none can be."""
+    folder = cache_folder() / 'tensorrt'
+    try:
+        # ONNX Runtime makes no parents, and goes on with CUDA and none of the options instead.
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        LOG.info('TensorRT engines are not kept: %s', error)
+        return {}
+    return {'trt_engine_cache_enable': True, 'trt_engine_cache_path': str(folder)}
 
 
 def cache_folder() -> Path:
@@ -101,10 +110,15 @@ def open_session(graph: bytes, device: str, threads: int, *, spinning: bool = Fa
     options.log_severity_level = 3
     providers = choose_providers(device, onnxruntime.get_available_providers())
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=providers)
+        session = onnxruntime.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # ONNX Runtime has a type for each of its status codes
         reason = ' '.join(str(error).split())[:300]
         raise OnnxFileError(f'ONNX Runtime cannot run this graph: {reason}') from error
+    used = session.get_providers()[0]
+    if used != providers[0][0]:
+        # Its Python part goes on with another one, whatever the reason was.
+        LOG.warning('ONNX Runtime runs the graph by %s, not by %s', used, providers[0][0])
+    return session
 
 
 def describe_session(session: Any, threads: int) -> dict[str, str]:

@@ -206,6 +206,10 @@ class TorchEngine:
         self._free()
         self._model = self._guide = self._estimator = None
         self._network = _closed
+        if self._compiled:
+            # What was compiled counts for all engines together: from the ninth size on, the next
+            # ones would run eagerly and not say so.
+            torch.compiler.reset()
         self._free()
 
     def _free(self) -> None:

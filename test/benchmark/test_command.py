@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark runs and its figures agree with each other; how fast it is, is nobody's test."""
 
+import argparse
 import contextlib
+import copy
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -10,6 +13,7 @@ import sys
 import time
 
 import cv2
+import numpy as np
 import pytest
 
 from depth_sr_ros.benchmark import command
@@ -81,6 +85,99 @@ def test_resumed_run_measures_only_what_is_missing(finished, capsys):
     assert after['scaling'] == before['scaling']
 
 
+def test_rows_of_other_weights_and_other_code_are_measured_anew(monkeypatch, tmp_path, capsys):
+    file = tmp_path / 'b.json'
+
+    def resumed():
+        arguments = argparse.ArgumentParser()
+        command.add_arguments(arguments)
+        return command.Benchmark(
+            arguments.parse_args([*QUICK[1:], '--resume', '--json', str(file)]), []
+        )
+
+    benchmark = resumed()
+    (subject,) = benchmark.subjects
+    report = benchmark.report
+    report['rows'] = [
+        {'subject': 'embedded', 'digest': subject.digest},
+        {'subject': 'base', 'digest': 'of a subject that is not asked for'},
+    ]
+    report['scaling'] = {'embedded': [{'digest': subject.digest}]}
+    file.write_text(json.dumps(report))
+    assert resumed().report == report
+    stale = copy.deepcopy(report)
+    stale['rows'][0]['digest'] = stale['scaling']['embedded'][0]['digest'] = 'other'
+    file.write_text(json.dumps(stale))
+    assert resumed().report == {**report, 'rows': report['rows'][1:], 'scaling': {}}
+    assert 'other weights, measured anew: embedded' in capsys.readouterr().err
+    file.write_text(json.dumps(report))
+    monkeypatch.setattr(command, '_sources', lambda: 'other')
+    assert resumed().report['rows'] == []
+    assert 'another state of this package' in capsys.readouterr().err
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Rows of a group whose variants run by `behave(variant)`, which may raise or warn."""
+    from depth_sr_ros.benchmark import subjects
+    from depth_sr_ros.benchmark.frames import benchmark_frames
+
+    def measure(behave):
+        def build(variant, _device):
+            described = behave(variant) or {}
+            return subjects.Contestant(
+                variant,
+                lambda rgb, _depth: np.ones(rgb.shape[:2], np.float32),
+                lambda *_: None,
+                lambda _mark: None,
+                lambda: None,
+                lambda: described,
+            )
+
+        subject = subjects.Subject(
+            'small', 'text', True, build, lambda *_: lambda: None, lambda _: 'none', 1, 'abc'
+        )
+        arguments = argparse.ArgumentParser()
+        command.add_arguments(arguments)
+        parsed = arguments.parse_args([*QUICK[1:], '--frames', '3'])
+        benchmark = command.Benchmark(parsed, [])
+        benchmark.variants = [subjects.REFERENCE, subjects.Variant('bfloat16', 'eager')]
+        monkeypatch.setattr(benchmark, '_roofline', lambda *_: None)
+        benchmark._measure_group(subject, benchmark_frames((64, 64)))
+        return benchmark.report['rows']
+
+    return measure
+
+
+def test_warnings_of_the_engines_are_in_the_row_that_they_are_of(measured):
+    def behave(variant):
+        if variant.precision == 'bfloat16':
+            logging.getLogger('depth_sr_ros.inference.onnx_engine').warning('no graph:\n%s', 'why')
+            return {'reduced': '64x64 halved'}
+        return None
+
+    reference, other = measured(behave)
+    assert (reference['reduced'], reference['fell_back']) == (None, None)
+    assert (other['reduced'], other['fell_back']) == ('64x64 halved', 'no graph: why')
+    assert other['ratio'] > 0
+    assert other['parity']['median'] == 0
+    assert (other['digest'], reference['parity']) == ('abc', None)
+
+
+@pytest.mark.parametrize('reduced', [False, True])
+def test_nothing_is_compared_without_a_reference(measured, reduced):
+    def behave(variant):
+        if variant.precision == 'float32':
+            if reduced:
+                return {'reduced': '64x64 halved'}
+            raise RuntimeError('no memory')
+        return None
+
+    rows = measured(behave)
+    assert len(rows) == 1 + reduced
+    assert all(row['ratio'] is None and row['parity'] is None for row in rows)
+
+
 def test_report_of_another_machine_is_not_gone_on_with(finished, capsys):
     folder, _ = finished
     other = json.loads((folder / 'b.json').read_text())
@@ -89,9 +186,10 @@ def test_report_of_another_machine_is_not_gone_on_with(finished, capsys):
     file.write_text(json.dumps(other))
     assert main([*QUICK, '--resume', '--json', str(file)]) == 2
     assert 'measured on another machine' in capsys.readouterr().err
-    file.write_text('{"rows": [')
-    assert main([*QUICK, '--resume', '--json', str(file)]) == 2
-    assert 'no report to go on with' in capsys.readouterr().err
+    for foreign in ('{"rows": [', '{"name": "other"}'):
+        file.write_text(foreign)
+        assert main([*QUICK, '--resume', '--json', str(file)]) == 2
+        assert 'no report to go on with' in capsys.readouterr().err
 
 
 def test_interrupted_run_keeps_what_it_has(tmp_path):
@@ -150,6 +248,19 @@ def test_an_interrupt_that_a_callback_swallows_ends_the_run_at_the_next_row(monk
 def test_wrong_arguments_are_quoted(arguments, words, capsys):
     assert main(['benchmark', *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('option', ['--json', '--markdown', '--plot', '--scaling-plot'])
+def test_folders_are_made_before_anything_is_measured(option, monkeypatch, tmp_path, capsys):
+    begun = []
+    monkeypatch.setattr(command, 'Benchmark', lambda *_: begun.append(1) or sys.exit())
+    with pytest.raises(SystemExit):
+        main([*QUICK, option, str(tmp_path / 'one' / 'two' / 'file')])
+    assert (tmp_path / 'one' / 'two').is_dir()
+    (tmp_path / 'taken').write_text('')
+    assert main([*QUICK, option, str(tmp_path / 'taken' / 'file')]) == 2
+    assert str(tmp_path / 'taken' / 'file') in capsys.readouterr().err
+    assert begun == [1]
 
 
 def test_node_is_measured_with_the_sizes_and_rates_asked_for(monkeypatch, tmp_path):

@@ -31,6 +31,10 @@ def row(subject, size, label, milliseconds, **changed):
         'ratio': 1.0,
         'memory_mb': 900.0,
         'parity': None,
+        'reduced': None,
+        'fell_back': None,
+        'digest': 'abc',
+        'date': '2026-01-01',
         'roofline': {
             'flops': 1e11,
             'bytes': 1e9,
@@ -40,6 +44,18 @@ def row(subject, size, label, milliseconds, **changed):
             'times_bound': 2.5,
         },
         **changed,
+    }
+
+
+def point(size, pixels, milliseconds):
+    return {
+        'size': size,
+        'pixels': pixels,
+        'label': 'float16 graph',
+        'median_ms': milliseconds,
+        'reduced': None,
+        'fell_back': None,
+        'digest': 'abc',
     }
 
 
@@ -67,13 +83,8 @@ def report():
         ],
         'scaling': {
             'seed': [
-                {'size': '640x480', 'pixels': 307200, 'label': 'float16 graph', 'median_ms': 3.0},
-                {
-                    'size': '1920x1080',
-                    'pixels': 2073600,
-                    'label': 'float16 graph',
-                    'median_ms': 8.0,
-                },
+                point('640x480', 307200, 3.0),
+                point('1920x1080', 2073600, 8.0),
             ]
         },
     }
@@ -102,6 +113,54 @@ def test_what_is_missed_is_said(report):
     slow['roofline']['times_bound'] = 3.5
     report['scaling']['seed'][1]['median_ms'] = 90.0
     assert sum('**not reached**' in text for text in reporting.bars(report)) == 7
+
+
+@pytest.mark.parametrize('key', ['reduced', 'fell_back'])
+def test_what_did_not_run_as_asked_for_is_said_and_not_judged(report, key):
+    report['rows'][1][key] = 'no CUDA graph | for the frame'
+    report['scaling']['seed'][1][key] = 'no CUDA graph'
+    judged = [text for text in reporting.bars(report) if 'not measured' not in text]
+    assert not judged
+    tables = reporting.markdown(report)
+    assert 'float16 graph, **not as asked**: no CUDA graph / for the frame |' in tables
+
+
+def test_nothing_is_compared_with_a_reference_that_failed(report):
+    del report['rows'][0]
+    report['rows'][0].update(ratio=None, parity=None)
+    assert '| 133 |  | 900 |' in reporting.markdown(report)
+    assert 'float32' not in reporting.summary(report)
+    (text,) = (text for text in reporting.bars(report) if 'times the reference' in text)
+    assert 'not measured' in text
+
+
+def test_processor_is_judged_by_its_own_rows(report):
+    report['about']['cuda'] = False
+    report['scaling'] = {}
+    parity = {'median': 0.0, 'p99': 0.0, 'rmse_ratio': 1.03}
+    report['rows'] = [
+        row('embedded', '640x480', 'float32 eager', 300.0),
+        row('embedded', '640x480', 'onnxruntime', 190.0, ratio=1.58, parity=parity),
+    ]
+    fps, ratio, rmse = reporting.bars(report)
+    assert fps.endswith('5.3 (onnxruntime), reached')
+    assert ratio.endswith('1.58 (onnxruntime), reached')
+    assert rmse.endswith('+3.00%, **not reached**')
+    parity['rmse_ratio'] = 1.02
+    assert reporting.bars(report)[2].endswith('+2.00%, reached')
+
+
+def test_time_of_the_gpu_has_a_column_where_there_is_one(report):
+    assert '| 7.5 | 8.2 | 9.0 | 6.8 | 133 |' in reporting.markdown(report)
+    report['about']['cuda'] = False
+    assert 'GPU ms' not in reporting.markdown(report)
+
+
+def test_dates_are_those_of_the_rows(report):
+    report['about']['date'] = '2026-01-05'
+    assert '; 2026-01-01. RGB' in reporting.about(report)
+    report['rows'][0]['date'] = '2026-01-03'
+    assert '; 2026-01-01 to 2026-01-03. RGB' in reporting.about(report)
 
 
 def test_growth_is_per_doubling():

@@ -7,7 +7,13 @@ import torch
 
 from depth_sr_ros.benchmark.frames import benchmark_frames
 from depth_sr_ros.benchmark.parity import parity
-from depth_sr_ros.benchmark.subjects import REFERENCE, Variant, subjects, variants
+from depth_sr_ros.benchmark.subjects import (
+    REFERENCE,
+    Variant,
+    _Comparator,
+    subjects,
+    variants,
+)
 
 CPU = torch.device('cpu')
 
@@ -68,6 +74,17 @@ def test_only_what_is_there_is_offered(known, seed):
     assert known['base']().input_size((1920, 1080)) == 'none'
     with pytest.raises(ValueError, match='onnxruntime is measured with the embedded weights'):
         seed.build(Variant('float32', 'session', 'onnxruntime'), CPU)
+
+
+def test_every_size_of_a_comparator_is_compiled(compiled):
+    for width in (64, 80):
+        compiled.clear()
+        comparator = _Comparator(
+            Variant('float32', 'compile'), CPU, lambda rgb, _: rgb[..., 0] * 0.5
+        )
+        comparator.warm_up((width, 64), (16, 16))
+        assert compiled, width
+        comparator.close()
 
 
 def test_reference_is_first():

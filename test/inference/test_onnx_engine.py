@@ -2,18 +2,20 @@
 """ONNX Runtime behind the seam, against PyTorch: the real runtime, a small model."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from depth_sr_ros import export
+from depth_sr_ros.inference import onnx_session
 from depth_sr_ros.inference.onnx_engine import OnnxEngine
 from depth_sr_ros.inference.onnx_file_engine import OnnxFileEngine
 from depth_sr_ros.inference.onnx_graph import GraphSizes, with_metadata
-from depth_sr_ros.inference.onnx_session import OnnxFileError, choose_providers
+from depth_sr_ros.inference.onnx_session import OnnxFileError, choose_providers, open_session
 
 onnx = pytest.importorskip('onnx')
-pytest.importorskip('onnxruntime')
+onnxruntime = pytest.importorskip('onnxruntime')
 SIZES = GraphSizes((128, 96), (32, 24))
 
 
@@ -86,6 +88,32 @@ def test_providers_best_first():
     assert [name for name, _ in choose_providers('cpu', every)] == every[2:]
     with pytest.raises(ValueError, match='onnxruntime-gpu'):
         choose_providers('cuda:0', every[2:])
+
+
+def test_engines_of_tensorrt_are_kept_where_a_folder_can_be_made(monkeypatch, tmp_path):
+    every = ['TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider']
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'not' / 'there'))
+    (_, options), *_ = choose_providers('cuda:0', every)
+    assert options['trt_engine_cache_enable']
+    assert Path(options['trt_engine_cache_path']).is_dir()
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    assert choose_providers('cuda:0', every)[0] == ('TensorrtExecutionProvider', {'device_id': 0})
+
+
+def test_another_provider_than_the_one_asked_for_is_said(content, monkeypatch, caplog):
+    open_session(content, 'cpu', 1)
+    assert not caplog.records
+    wanted = [('CUDAExecutionProvider', {}), ('CPUExecutionProvider', {})]
+    monkeypatch.setattr(onnx_session, 'choose_providers', lambda *_: wanted)
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime,
+        'InferenceSession',
+        lambda graph, options, providers: real(graph, options, providers=providers[1:]),
+    )
+    open_session(content, 'cuda', 1)
+    assert 'by CPUExecutionProvider, not by CUDAExecutionProvider' in caplog.text
 
 
 def test_there_are_no_dynamic_sizes():

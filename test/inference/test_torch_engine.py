@@ -109,6 +109,15 @@ def test_closed_engine_says_so(make_engine, pair):
     assert engine.memory() == {}
 
 
+def test_what_a_closed_engine_compiled_does_not_count_for_the_next(make_engine, pair, compiled):
+    for width in (64, 96):
+        compiled.clear()
+        engine = make_engine(guide=False, execution='compile')
+        run(engine, *pair(width, 64))
+        assert compiled, width
+        engine.close()
+
+
 def test_wrong_execution_is_quoted(make_engine):
     with pytest.raises(ValueError, match="execution is 'fast'"):
         make_engine(execution='fast')

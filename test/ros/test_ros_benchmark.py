@@ -33,6 +33,26 @@ def test_counts_add_up_and_the_table_shows_them(tmp_path, capsys, monkeypatch):
     assert 'RGB 96x64 at 20 Hz' in printed
     assert 'own work' in printed
     assert 'us of processor time per message' in printed
+    assert printed.splitlines()[-1] == benchmark.verdict(result)
+
+
+@pytest.mark.parametrize(
+    ('published', 'p50', 'p99', 'words'),
+    [
+        (100, 25.0, 40.0, 'p99 40.0 ms: all that it must reach'),
+        (99, 24.0, 41.0, 'not reached: every frame published, p99 at most 40 ms'),
+        (100, 26.0, 39.0, 'not reached: p50 at most 25 ms'),
+    ],
+)
+def test_the_last_line_is_a_verdict(published, p50, p99, words):
+    line = benchmark.verdict(
+        {
+            'frames': {'published': published, 'sent rgb': 100},
+            'latency_ms': {'stamp to publish': {'p50': p50, 'p99': p99}},
+        }
+    )
+    assert line.startswith(f'published {published} of 100 frames')
+    assert line.endswith(words)
 
 
 def test_a_size_that_is_none_is_refused(capsys):
