@@ -183,13 +183,12 @@ class FusionTraining(_Training):
         self.log('score', score, prog_bar=True)
 
     def _log_pictures(self, batch: Sample, output: DepthSROutput) -> None:
-        writer = getattr(self.logger, 'experiment', None)
-        if writer is None or not hasattr(writer, 'add_image'):
+        if not hasattr(self.logger, 'add_image'):
             return
         from depth_sr_ros.training.preview import sample_sheet
 
         sheet = sample_sheet(batch, output.depth.float(), limit=6)
-        writer.add_image('validation', sheet, self.global_step, dataformats='HWC')
+        self.logger.add_image('validation', sheet, self.global_step, dataformats='HWC')
 
 
 class GuideTraining(_Training):

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+    from lightning.fabric.plugins import CheckpointIO
+    from lightning.pytorch.loggers import TensorBoardLogger
 
     from depth_sr_ros.data.frame import RGBDFrame
     from depth_sr_ros.model.depth_sr import DepthSR
@@ -263,6 +265,7 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
         TQDMProgressBar,
     )
     from lightning.pytorch.callbacks.timer import Timer
+    from safetensors import SafetensorError
 
     class AveragedWeights(EMAWeightAveraging):
         """Average the weights, and write safetensors whenever they validate best.
@@ -291,8 +294,6 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
 
         def export(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
             score = float(trainer.callback_metrics['score'])
-            improved = score < self.best
-            self.best = min(score, self.best)
             if not trainer.is_global_zero:
                 return
             record = {
@@ -309,9 +310,13 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
             try:
                 with open(out / 'validation.jsonl', 'a') as file:
                     file.write(json.dumps(record) + '\n')
-                for folder in [out / 'best', out / 'latest'] if improved else [out / 'latest']:
+                if score < self.best:
+                    folder = out / 'best'
                     self.write(module, folder, header)
-            except OSError as error:
+                    self.best = score
+                folder = out / 'latest'
+                self.write(module, folder, header)
+            except (OSError, SafetensorError) as error:
                 print(
                     f'{folder}: the weights could not be written ({error}); '
                     'training goes on, the former ones are kept',
@@ -325,23 +330,6 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
             else:
                 model = module.model
             model.save(folder, metadata=header)
-
-    class Checkpoint(ModelCheckpoint):
-        """A checkpoint that cannot be written does not end the training."""
-
-        def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
-            temporary = filepath + '.part'
-            try:
-                super()._save_checkpoint(trainer, temporary)
-                if trainer.is_global_zero:
-                    Path(temporary).replace(filepath)
-            except OSError as error:
-                Path(temporary).unlink(missing_ok=True)
-                print(
-                    f'{filepath}: the checkpoint could not be written ({error}); '
-                    'training goes on, the former one is kept',
-                    file=sys.stderr,
-                )
 
     class ValidationClock(Callback):
         """The first process tells all when to validate.
@@ -385,7 +373,7 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
 
         def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
             if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
-                checkpoint._save_checkpoint(trainer, str(out / 'last.ckpt'))
+                trainer.save_checkpoint(out / 'last.ckpt')
                 raise InterruptedTraining(trainer.global_step)
 
     class Progress(TQDMProgressBar):
@@ -409,7 +397,7 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
             # Batches are counted anew in a resumed run.
             super().on_train_batch_end(trainer, *arguments[:-1], trainer.global_step - 1)
 
-    checkpoint = Checkpoint(
+    checkpoint = ModelCheckpoint(
         dirpath=out,
         filename='last',
         save_top_k=1,
@@ -427,6 +415,95 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
     if minutes is not None:
         callbacks.append(Timer(duration=datetime.timedelta(minutes=minutes)))
     return callbacks
+
+
+def _checkpoint_files() -> CheckpointIO:
+    """How checkpoints are written: one that cannot be does not end the training."""
+    import io
+
+    import torch
+    from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+    class CheckpointFiles(TorchCheckpointIO):
+        """Writes beside the former checkpoint and renames: the parent, which copies into its
+        place, would destroy it. Only the first process comes here, between two that all take
+        part in, so that an error must not leave it.
+        """
+
+        def save_checkpoint(
+            self, checkpoint: dict[str, Any], path: Any, *_: Any, **__: Any
+        ) -> None:
+            temporary = Path(f'{path}.part')
+            # What torch cannot write to a file is no OSError, and names no reason.
+            content = io.BytesIO()
+            torch.save(checkpoint, content)
+            try:
+                temporary.write_bytes(content.getbuffer())
+                temporary.replace(path)
+            except OSError as error:
+                temporary.unlink(missing_ok=True)
+                print(
+                    f'{path}: the checkpoint could not be written ({error}); '
+                    'training goes on, the former one is kept',
+                    file=sys.stderr,
+                )
+
+    return CheckpointFiles()
+
+
+def _curves(folder: Path) -> TensorBoardLogger:
+    """TensorBoard's curves and pictures: where they cannot be written, training has none."""
+    import contextlib
+
+    from lightning.fabric.loggers.logger import _DummyExperiment
+    from lightning.pytorch.loggers import TensorBoardLogger
+    from lightning.pytorch.utilities import rank_zero_only
+
+    class Curves(TensorBoardLogger):
+        lost = False
+
+        @contextlib.contextmanager
+        def guarded(self) -> Iterator[None]:
+            try:
+                yield
+            except (OSError, ValueError) as error:
+                # The parent makes a ValueError of whatever a scalar fails with.
+                reason = error.__cause__ or error
+                if not isinstance(reason, OSError):
+                    raise
+                if not self.lost:
+                    print(
+                        f'{folder}: curves could not be written ({reason}); '
+                        'training goes on without them',
+                        file=sys.stderr,
+                    )
+                self.lost = True
+
+        @property
+        def experiment(self) -> Any:
+            if not self.lost:
+                with self.guarded():
+                    return super().experiment
+            return _DummyExperiment()
+
+        def log_metrics(self, *arguments: Any, **options: Any) -> None:
+            with self.guarded():
+                super().log_metrics(*arguments, **options)
+
+        @rank_zero_only
+        def add_image(self, *arguments: Any, **options: Any) -> None:
+            with self.guarded():
+                self.experiment.add_image(*arguments, **options)
+
+        def save(self) -> None:
+            with self.guarded():
+                super().save()
+
+        def finalize(self, status: str) -> None:
+            with self.guarded():
+                super().finalize(status)
+
+    return Curves(folder.parent, name=folder.name, version='')
 
 
 def train(
@@ -454,7 +531,6 @@ def train(
     """
     import lightning.pytorch as pl
     import torch
-    from lightning.pytorch.loggers import TensorBoardLogger
     from torch.utils.data import DataLoader
 
     from depth_sr_ros.model.relative_depth import guide_size
@@ -530,7 +606,8 @@ def train(
     )
     trainer = pl.Trainer(
         max_steps=total_steps,
-        logger=TensorBoardLogger(out, name='tensorboard', version=''),
+        logger=_curves(out / 'tensorboard'),
+        plugins=_checkpoint_files(),
         callbacks=_callbacks(config, out, metadata, minutes),
         gradient_clip_val=config.gradient_clip or None,
         precision=config.precision,  # type: ignore[arg-type]

@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
+from tensorboard.summary.writer import event_file_writer
 
 from depth_sr_ros.data.rgbd_folder import RGBDFolder
 from depth_sr_ros.model import config as model_config
@@ -24,7 +27,7 @@ from depth_sr_ros.pipeline import embedded_weights
 from depth_sr_ros.training.config import TrainingConfig, load_config, shipped_configs
 from depth_sr_ros.training.module import FusionTraining, rate_factor
 from depth_sr_ros.training.samples import FusionSamples, collate
-from depth_sr_ros.training.train import _metadata, build_model
+from depth_sr_ros.training.train import _metadata, build_model, train
 
 TINY = DepthSRConfig(
     fusion=FusionUNetConfig(stem=2, widths=(16, 16, 24, 32), training_size=64), name='tiny'
@@ -293,6 +296,49 @@ def test_what_cannot_be_written_does_not_end_the_training(
     assert done.returncode == 0, done.stderr
     assert 'could not be written' in done.stderr
     assert (out / 'last.ckpt').is_file()
+
+
+def small_run(frames_folder, validation_folder, initial_weights, *more):
+    options = [
+        *OPTIONS,
+        f'initial_weights={json.dumps(str(initial_weights))}',
+        f'train.path={json.dumps(str(frames_folder))}',
+        f'validation.path={json.dumps(str(validation_folder))}',
+        'degradation=scale=4',
+    ]
+    return load_config('embedded', [*options, *more])
+
+
+def train_here(config, out):
+    return train(config, out, trainer_options={'accelerator': 'cpu', 'devices': 1})
+
+
+def test_a_full_disk_costs_neither_the_training_nor_the_former_checkpoint(
+    tmp_path, frames_folder, validation_folder, initial_weights, monkeypatch, capsys
+):
+    def full(*_, **__):
+        raise OSError(28, 'No space left on device')
+
+    def full_for_weights(*_, **__):
+        raise SafetensorError('I/O error: No space left on device')
+
+    out = tmp_path / 'out'
+    arguments = (frames_folder, validation_folder, initial_weights)
+    train_here(small_run(*arguments, 'steps=1'), out)
+    assert 'could not be written' not in capsys.readouterr().err
+    best = read_metadata(out / 'best')['step']
+    former = (out / 'last.ckpt').read_bytes()
+    with monkeypatch.context() as disk:
+        disk.setattr(event_file_writer.EventFileWriter, 'add_event', full)
+        disk.setattr(Path, 'write_bytes', full)
+        disk.setattr('depth_sr_ros.model.depth_sr.save_file', full_for_weights)
+        train_here(small_run(*arguments, 'steps=3'), out)
+    told = capsys.readouterr().err
+    assert told.count(f'{out / "tensorboard"}: curves could not be written') == 1
+    assert f'{out / "last.ckpt"}: the checkpoint could not be written' in told
+    assert (out / 'last.ckpt').read_bytes() == former
+    assert read_metadata(out / 'best')['step'] == best
+    assert not list(out.glob('*.part'))
 
 
 def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_path, monkeypatch):
