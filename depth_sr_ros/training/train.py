@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lightning.fabric.plugins import CheckpointIO
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    from depth_sr_ros.data.frame import RGBDFrame
+    from depth_sr_ros.data.frame import DatasetError, RGBDFrame
     from depth_sr_ros.model.depth_sr import DepthSR
     from depth_sr_ros.training.config import TrainingConfig
 
@@ -265,6 +265,8 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
         TQDMProgressBar,
     )
     from lightning.pytorch.callbacks.timer import Timer
+    from lightning.pytorch.strategies import DDPStrategy
+    from lightning.pytorch.trainer.states import TrainerFn
     from safetensors import SafetensorError
 
     class AveragedWeights(EMAWeightAveraging):
@@ -277,6 +279,7 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
         def __init__(self) -> None:
             super().__init__(decay=config.ema_decay)
             self.best = float('inf')
+            self.swapped = False
 
         def state_dict(self) -> dict[str, Any]:
             return {**super().state_dict(), 'best': self.best}
@@ -285,12 +288,24 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
             super().load_state_dict(state_dict)
             self.best = state_dict['best']
 
+        def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            super().on_validation_epoch_start(trainer, pl_module)
+            self.swapped = True
+
         def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
             pass
 
         def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
             self.export(trainer, pl_module)
-            super().on_validation_epoch_end(trainer, pl_module)
+            self.put_back(trainer, pl_module)
+
+        def on_exception(self, trainer: pl.Trainer, pl_module: Any, _: BaseException) -> None:
+            self.put_back(trainer, pl_module)
+
+        def put_back(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            if self.swapped:
+                super().on_validation_epoch_end(trainer, pl_module)
+            self.swapped = False
 
         def export(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
             score = float(trainer.callback_metrics['score'])
@@ -376,6 +391,31 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
                 trainer.save_checkpoint(out / 'last.ckpt')
                 raise InterruptedTraining(trainer.global_step)
 
+    class LastSteps(Callback):
+        """An error in mid-run, as of an unreadable frame, does not cost what was trained."""
+
+        def __init__(self) -> None:
+            self.start = _NEVER
+
+        def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            self.start = trainer.global_step
+
+        def on_exception(self, trainer: pl.Trainer, _: Any, exception: BaseException) -> None:
+            if (
+                not isinstance(exception, Exception)  # an interruption has saved already
+                or trainer.state.fn != TrainerFn.FITTING
+                or trainer.global_step <= self.start
+                # Others than these two need all processes, which may be anywhere.
+                or (trainer.world_size > 1 and type(trainer.strategy) is not DDPStrategy)
+            ):
+                return
+            try:
+                # As `save_checkpoint`, but for its end, where each process waits for the others.
+                state = trainer._checkpoint_connector.dump_checkpoint()
+                trainer.strategy.save_checkpoint(state, out / 'last.ckpt')
+            except Exception as error:  # The first error is the one to tell.
+                print(f'{out / "last.ckpt"}: could not be written ({error})', file=sys.stderr)
+
     class Progress(TQDMProgressBar):
         """Knows the whole length and how far a resumed run has come: within an epoch it skips the
         epoch's start, where the bar would learn its length, and later epochs count anew."""
@@ -410,6 +450,7 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
         checkpoint,
         ValidationClock(),
         Interruption(),
+        LastSteps(),
         Progress(refresh_rate=10),
     ]
     if minutes is not None:
@@ -533,6 +574,7 @@ def train(
     import torch
     from torch.utils.data import DataLoader
 
+    from depth_sr_ros.data.frame import DatasetError
     from depth_sr_ros.model.relative_depth import guide_size
     from depth_sr_ros.training.module import FusionTraining, GuideTraining
     from depth_sr_ros.training.samples import (
@@ -629,15 +671,19 @@ def train(
             ckpt_path=str(last) if last.is_file() else None,
             weights_only=True,
         )
+        if trainer.global_step > start_step:
+            # Before the validation, which may fail, and after it, which knows the best score.
+            trainer.save_checkpoint(last)
+            trainer.validate(module, validation_loader, verbose=False)
+            trainer.save_checkpoint(last)
     except InterruptedTraining as stopped:
         if rank == 0:
             # What is there, which a full disk may have kept from being the newest.
             saved = f'{last} holds step {_step_of(last)}' if last.is_file() else 'nothing is saved'
             print(f'stopped after step {stopped}; {saved}; the same command goes on from there')
         raise KeyboardInterrupt from None
-    if trainer.global_step > start_step:
-        trainer.validate(module, validation_loader, verbose=False)
-        trainer.save_checkpoint(last)
+    except DatasetError as error:
+        raise DatasetError(_said_by_worker(error)) from error
     return out / 'best'
 
 
@@ -660,6 +706,12 @@ def _worker_options(workers: int) -> dict[str, Any]:
         # A forked worker inherits the locks of the threads of OpenCV and torch, and hangs.
         'multiprocessing_context': 'spawn',
     }
+
+
+def _said_by_worker(error: DatasetError) -> str:
+    """The error's own sentence, without the traceback that a loader's process puts before it."""
+    name = f'{type(error).__module__}.{type(error).__qualname__}: '
+    return str(error).rpartition(name)[2].strip()
 
 
 def _copy_of(model: DepthSR) -> DepthSR:

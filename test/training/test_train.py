@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from tensorboard.summary.writer import event_file_writer
 
+from depth_sr_ros.data.frame import DatasetError
 from depth_sr_ros.data.rgbd_folder import RGBDFolder
 from depth_sr_ros.model import config as model_config
 from depth_sr_ros.model.config import DepthSRConfig, FusionUNetConfig
@@ -339,6 +341,65 @@ def test_a_full_disk_costs_neither_the_training_nor_the_former_checkpoint(
     assert (out / 'last.ckpt').read_bytes() == former
     assert read_metadata(out / 'best')['step'] == best
     assert not list(out.glob('*.part'))
+
+
+def held(out):
+    return torch.load(out / 'last.ckpt', weights_only=True)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_an_unreadable_frame_costs_only_the_step_that_needs_it(
+    tmp_path, frames_folder, validation_folder, initial_weights, workers
+):
+    damaged = tmp_path / 'frames'
+    shutil.copytree(frames_folder, damaged)
+    arguments = (validation_folder, initial_weights, 'steps=3', 'seed=0')
+    config = small_run(damaged, *arguments, f'workers={workers}')
+    # The frame of the third step's first sample.
+    name = FusionSamples(RGBDFolder(damaged), config)._frame(4).name
+    whole = (damaged / 'rgb' / f'{name}.png').read_bytes()
+    (damaged / 'rgb' / f'{name}.png').write_bytes(whole[:100])
+    out = tmp_path / 'out'
+    with pytest.raises(DatasetError) as caught:
+        train_here(config, out)
+    assert str(caught.value).startswith(str(damaged / 'rgb' / f'{name}.png'))
+    assert '\n' not in str(caught.value)
+    assert held(out)['global_step'] == 2
+    (damaged / 'rgb' / f'{name}.png').write_bytes(whole)
+    for folder in (out, tmp_path / 'undisturbed'):
+        train_here(small_run(damaged, *arguments), folder)
+    assert_same_weights(held(out), held(tmp_path / 'undisturbed'))
+
+
+def assert_same_weights(one, other):
+    assert one['global_step'] == other['global_step']
+    for part in ('state_dict', 'current_model_state'):
+        for name, tensor in one[part].items():
+            torch.testing.assert_close(tensor, other[part][name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('minutes', [1e-9, 60])
+def test_a_validation_that_fails_costs_no_step(
+    tmp_path, frames_folder, validation_folder, initial_weights, minutes
+):
+    damaged = tmp_path / 'validation'
+    shutil.copytree(validation_folder, damaged)
+    file = damaged / 'rgb' / '000.png'
+    whole = file.read_bytes()
+    arguments = (frames_folder, damaged, initial_weights)
+    outs = tmp_path / 'out', tmp_path / 'undisturbed'
+    for out in outs:
+        train_here(small_run(*arguments, 'steps=1'), out)
+    file.write_bytes(whole[:100])
+    config = small_run(*arguments, 'steps=3', f'validate_every_minutes={minutes}')
+    with pytest.raises(DatasetError, match=r'000\.png'):
+        train_here(config, outs[0])
+    # In mid-run it fails while the averaged weights are where those of the training belong.
+    assert held(outs[0])['global_step'] == (2 if minutes < 1 else 3)
+    file.write_bytes(whole)
+    for out in outs:
+        train_here(config, out)
+    assert_same_weights(*(held(out) for out in outs))
 
 
 def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_path, monkeypatch):
