@@ -269,6 +269,8 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
     from lightning.pytorch.trainer.states import TrainerFn
     from safetensors import SafetensorError
 
+    from depth_sr_ros.model.depth_sr import read_metadata
+
     class AveragedWeights(EMAWeightAveraging):
         """Average the weights, and write safetensors whenever they validate best.
 
@@ -286,7 +288,10 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
 
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
             super().load_state_dict(state_dict)
-            self.best = state_dict['best']
+            # The weights may be newer than the checkpoint, when the run was killed since.
+            (key,) = _header_of(config.task, {'score': ''})
+            written = float(read_metadata(out / 'best').get(key, 'inf'))
+            self.best = min(state_dict['best'], written)
 
         def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
             super().on_validation_epoch_start(trainer, pl_module)

@@ -402,6 +402,21 @@ def test_a_validation_that_fails_costs_no_step(
     assert_same_weights(*(held(out) for out in outs))
 
 
+def test_better_weights_than_the_checkpoint_knows_of_are_not_overwritten(
+    tmp_path, frames_folder, validation_folder, initial_weights
+):
+    out = tmp_path / 'out'
+    arguments = (frames_folder, validation_folder, initial_weights)
+    train_here(small_run(*arguments, 'steps=1'), out)
+    # As when the run was killed after a validation, before the next checkpoint.
+    header = {**read_metadata(out / 'best'), 'score': '0.00001', 'step': 'of before'}
+    del header['format'], header['config']
+    DepthSR(TINY).save(out / 'best', metadata=header)
+    train_here(small_run(*arguments, 'steps=2'), out)
+    assert read_metadata(out / 'best')['step'] == 'of before'
+    assert read_metadata(out / 'latest')['step'] == '2'
+
+
 def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_path, monkeypatch):
     grown = dataclasses.replace(
         TINY,
