@@ -448,7 +448,7 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
         save_top_k=1,
         monitor=None,
         enable_version_counter=False,
-        train_time_interval=datetime.timedelta(minutes=config.validate_every_minutes),
+        train_time_interval=datetime.timedelta(minutes=config.checkpoint_every_minutes),
     )
     callbacks: list[pl.Callback] = [
         AveragedWeights(),

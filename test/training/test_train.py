@@ -96,7 +96,16 @@ def test_the_weights_of_the_losses_count(frames_folder):
     ('names', 'allowed', 'wrong'),
     [
         (('edge_weight', 'square_weight', 'ratio_weight', 'confidence_weight'), '0 or more', -0.5),
-        (('learning_rate', 'guide_learning_rate', 'validate_every_minutes'), 'above 0', 0.0),
+        (
+            (
+                'learning_rate',
+                'guide_learning_rate',
+                'validate_every_minutes',
+                'checkpoint_every_minutes',
+            ),
+            'above 0',
+            0.0,
+        ),
     ],
 )
 def test_weights_and_rates_that_cannot_be_are_quoted(names, allowed, wrong):
@@ -177,7 +186,7 @@ def test_a_killed_run_loses_only_what_came_after_its_last_checkpoint(
     out = tmp_path / 'out'
     arguments = command(
         out, frames_folder, validation_folder, initial_weights,
-        'steps=100000', 'validate_every_minutes=0.02',
+        'steps=100000', 'checkpoint_every_minutes=0.02',
     )  # fmt: skip
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     process = subprocess.Popen(
