@@ -630,7 +630,7 @@ def train(
 
     last = out / 'last.ckpt'
     # Beside the checkpoint, so that the first sample after it is known before it is read.
-    start_step = _step_of(last) if last.is_file() else 0
+    start_step = _step_of(last, module) if last.is_file() else 0
     options = dict(trainer_options or {})
     world = int(options.get('num_nodes', 1)) * _process_count(options.get('devices', 1))
     rank = _rank()
@@ -725,21 +725,36 @@ def _copy_of(model: DepthSR) -> DepthSR:
     return copy.deepcopy(model)
 
 
-def _step_of(checkpoint: Path) -> int:
+def _step_of(checkpoint: Path, module: pl.LightningModule | None = None) -> int:
     """Global step of a Lightning checkpoint.
 
     Raises:
-        ValueError: naming the file, when it is truncated or no checkpoint.
+        ValueError: naming the file, when it is truncated, no checkpoint, or not of `module`.
     """
     import torch
 
     try:
-        return int(torch.load(checkpoint, map_location='cpu', weights_only=True)['global_step'])
+        content = torch.load(checkpoint, map_location='cpu', weights_only=True)
+        step = int(content['global_step'])
+        held = {name: tuple(tensor.shape) for name, tensor in content['state_dict'].items()}
     except Exception as error:
         raise ValueError(
             f'{checkpoint} cannot be read ({error}): remove it to start from best/ again '
             '(--set initial_weights=DIR/best)'
         ) from error
+    if module is not None:
+        wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+        others = sorted(
+            name for name in held.keys() | wanted.keys() if held.get(name) != wanted.get(name)
+        )
+        if others:
+            sizes = (str(sizes.get(others[0], 'absent')) for sizes in (held, wanted))
+            raise ValueError(
+                f'{checkpoint} is of another model or version ({others[0]} is {next(sizes)} there '
+                f'and {next(sizes)} here, and {len(others) - 1} more): use another --out, or go on '
+                'from its weights with --set initial_weights=DIR/best'
+            )
+    return step
 
 
 def _process_count(devices: Any) -> int:

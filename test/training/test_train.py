@@ -426,6 +426,18 @@ def test_better_weights_than_the_checkpoint_knows_of_are_not_overwritten(
     assert read_metadata(out / 'latest')['step'] == '2'
 
 
+def test_a_checkpoint_of_another_model_is_named(
+    tmp_path, frames_folder, validation_folder, initial_weights
+):
+    out = tmp_path / 'out'
+    arguments = (frames_folder, validation_folder)
+    train_here(small_run(*arguments, initial_weights, 'steps=1'), out)
+    wider = dataclasses.replace(TINY.fusion, widths=(16, 16, 24, 40))
+    DepthSR(dataclasses.replace(TINY, fusion=wider)).save(tmp_path / 'wider')
+    with pytest.raises(ValueError, match=r'last\.ckpt is of another model .* \d+ more\): use'):
+        train_here(small_run(*arguments, tmp_path / 'wider', 'steps=2'), out)
+
+
 def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_path, monkeypatch):
     grown = dataclasses.replace(
         TINY,
