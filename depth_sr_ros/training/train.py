@@ -631,26 +631,6 @@ def train(
     last = out / 'last.ckpt'
     # Beside the checkpoint, so that the first sample after it is known before it is read.
     start_step = _step_of(last, module) if last.is_file() else 0
-    options = dict(trainer_options or {})
-    world = int(options.get('num_nodes', 1)) * _process_count(options.get('devices', 1))
-    rank = _rank()
-    per_step = config.batch_size * world
-    sampler = StepSampler(start_step * per_step, total_steps * per_step, rank, world)
-
-    loader = DataLoader(
-        training_set,
-        batch_size=config.batch_size,
-        sampler=sampler,
-        collate_fn=collate_function,
-        pin_memory=torch.cuda.is_available(),
-        drop_last=True,
-        **_worker_options(config.workers),
-    )
-    validation_loader = DataLoader(
-        validation_set,
-        batch_size=max(1, min(config.batch_size, 8)),
-        **_worker_options(min(config.workers, 4)),
-    )
     trainer = pl.Trainer(
         max_steps=total_steps,
         logger=_curves(out / 'tensorboard'),
@@ -664,7 +644,25 @@ def train(
         num_sanity_val_steps=0,
         log_every_n_steps=20,
         enable_model_summary=False,
-        **options,
+        **(trainer_options or {}),
+    )
+    per_step = config.batch_size * trainer.world_size
+    sampler = StepSampler(
+        start_step * per_step, total_steps * per_step, trainer.global_rank, trainer.world_size
+    )
+    loader = DataLoader(
+        training_set,
+        batch_size=config.batch_size,
+        sampler=sampler,
+        collate_fn=collate_function,
+        pin_memory=torch.cuda.is_available(),
+        drop_last=True,
+        **_worker_options(config.workers),
+    )
+    validation_loader = DataLoader(
+        validation_set,
+        batch_size=max(1, min(config.batch_size, 8)),
+        **_worker_options(min(config.workers, 4)),
     )
     if last.is_file():
         print(f'resuming from {last} at step {start_step}')
@@ -682,7 +680,7 @@ def train(
             trainer.validate(module, validation_loader, verbose=False)
             trainer.save_checkpoint(last)
     except InterruptedTraining as stopped:
-        if rank == 0:
+        if trainer.is_global_zero:
             # What is there, which a full disk may have kept from being the newest.
             saved = f'{last} holds step {_step_of(last)}' if last.is_file() else 'nothing is saved'
             print(f'stopped after step {stopped}; {saved}; the same command goes on from there')
@@ -755,20 +753,3 @@ def _step_of(checkpoint: Path, module: pl.LightningModule | None = None) -> int:
                 'from its weights with --set initial_weights=DIR/best'
             )
     return step
-
-
-def _process_count(devices: Any) -> int:
-    import torch
-
-    if isinstance(devices, int):
-        return max(1, devices)
-    return max(1, torch.cuda.device_count())
-
-
-def _rank() -> int:
-    import os
-
-    for name in ('RANK', 'SLURM_PROCID'):
-        if name in os.environ:
-            return int(os.environ[name])
-    return int(os.environ.get('LOCAL_RANK', '0'))

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import cv2
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -29,7 +30,7 @@ from depth_sr_ros.pipeline import embedded_weights
 from depth_sr_ros.training.config import TrainingConfig, load_config, shipped_configs
 from depth_sr_ros.training.module import FusionTraining, rate_factor
 from depth_sr_ros.training.samples import FusionSamples, collate
-from depth_sr_ros.training.train import _metadata, build_model, train
+from depth_sr_ros.training.train import InterruptedTraining, _metadata, build_model, train
 
 TINY = DepthSRConfig(
     fusion=FusionUNetConfig(stem=2, widths=(16, 16, 24, 32), training_size=64), name='tiny'
@@ -436,6 +437,30 @@ def test_a_checkpoint_of_another_model_is_named(
     DepthSR(dataclasses.replace(TINY, fusion=wider)).save(tmp_path / 'wider')
     with pytest.raises(ValueError, match=r'last\.ckpt is of another model .* \d+ more\): use'):
         train_here(small_run(*arguments, tmp_path / 'wider', 'steps=2'), out)
+
+
+@pytest.mark.parametrize('devices', [1, 2])
+def test_machines_and_their_processes_share_the_samples(
+    tmp_path, frames_folder, validation_folder, initial_weights, monkeypatch, devices
+):
+    shares = []
+
+    def fit(_trainer, _module, loader, *_, **__):
+        shares.append(list(loader.sampler))
+        raise InterruptedTraining(0)
+
+    monkeypatch.setattr(pl.Trainer, 'fit', fit)
+    config = small_run(frames_folder, validation_folder, initial_weights, 'steps=2')
+    options = {'accelerator': 'cpu', 'devices': devices, 'num_nodes': 2, 'strategy': 'ddp'}
+    for node in range(2):
+        for process in range(devices):
+            monkeypatch.setenv('NODE_RANK', str(node))
+            monkeypatch.setenv('LOCAL_RANK', str(process))
+            with pytest.raises(KeyboardInterrupt):
+                train(config, tmp_path / 'out', trainer_options=options)
+    assert sorted(index for share in shares for index in share) == list(
+        range(2 * config.batch_size * 2 * devices)
+    )
 
 
 def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_path, monkeypatch):
