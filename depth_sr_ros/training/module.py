@@ -150,7 +150,12 @@ class FusionTraining(_Training):
     def on_validation_epoch_start(self) -> None:
         self._sums = {}
 
-    def validation_step(self, batch: Sample, index: int) -> None:
+    def validation_step(self, batches: list[Sample], index: int) -> None:
+        outputs = [self._validate(batch) for batch in batches]
+        if index == 0:
+            self._log_pictures(batches[0], outputs[0])
+
+    def _validate(self, batch: Sample) -> DepthSROutput:
         output = self(batch)
         truth = batch['truth']
         mask = (truth > 0).float()
@@ -168,8 +173,7 @@ class FusionTraining(_Training):
         rows = torch.stack([ratio.log(), calibration, torch.ones_like(count)], 1)
         for kind, row in zip(batch['kind'].tolist(), rows.double().cpu(), strict=True):
             self._sums[kind] = self._sums.get(kind, torch.zeros(3, dtype=torch.float64)) + row
-        if index == 0:
-            self._log_pictures(batch, output)
+        return output
 
     def on_validation_epoch_end(self) -> None:
         logarithms = []

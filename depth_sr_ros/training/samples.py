@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +23,7 @@ from depth_sr_ros.data.degradation import (
     training_kind,
 )
 from depth_sr_ros.data.depth_holes import seen_through_glass
-from depth_sr_ros.data.frame import RGBDFrame
+from depth_sr_ros.data.frame import DatasetError, RGBDFrame
 from depth_sr_ros.data.imitated_guide import imitate_guide, misplace_guide
 from depth_sr_ros.data.relief import with_relief
 from depth_sr_ros.model.averaging import averaging_matrix, spreading_matrix
@@ -35,6 +37,8 @@ from depth_sr_ros.training.config import SourceConfig, TrainingConfig
 
 Sample = dict[str, Tensor]
 
+# Of RGB and depth that cover the same field of view.
+_ASPECT_TOLERANCE = 0.02
 # A crop with less known truth than this teaches nothing.
 _MINIMUM_TRUTH = 0.2
 _CROP_ATTEMPTS = 8
@@ -194,6 +198,25 @@ def normalise_guide(relative: np.ndarray) -> np.ndarray:
     return normalise_relative_depth(tensor[None, None])[0, 0].numpy()
 
 
+def at_depth_size(frame: RGBDFrame) -> RGBDFrame:
+    """The frame with RGB as small as its depth; itself where they are of one size.
+
+    Raises:
+        DatasetError: naming the frame, when depth is larger or of another aspect.
+    """
+    (rows, columns), (height, width) = frame.depth.shape, frame.rgb.shape[:2]
+    if (rows, columns) == (height, width):
+        return frame
+    aspect = rows * width / (height * columns)
+    if rows > height or columns > width or abs(aspect - 1) > _ASPECT_TOLERANCE:
+        raise DatasetError(
+            f'{frame.name}: depth is {columns} x {rows} and rgb {width} x {height}: training needs '
+            f'depth of the same aspect (within {_ASPECT_TOLERANCE:.0%}) and no larger'
+        )
+    rgb = cv2.resize(frame.rgb, (columns, rows), interpolation=cv2.INTER_AREA)
+    return dataclasses.replace(frame, rgb=rgb, intrinsics=None)  # those were of the former size
+
+
 def resize_frame(
     rgb: np.ndarray, truth: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -239,7 +262,7 @@ class FusionSamples(Dataset[list[Sample]]):
     def __getitem__(self, index: int) -> list[Sample]:
         config = self.config
         rng = np.random.default_rng((config.seed, 1, index))
-        frame = self._frame(index)
+        frame = at_depth_size(self._frame(index))
         rgb, truth = frame.rgb, np.where(np.isfinite(frame.depth), frame.depth, 0.0)
         truth = truth.astype(np.float32)
         # What the sensor looks at: not the truth where there is glass.
@@ -253,7 +276,7 @@ class FusionSamples(Dataset[list[Sample]]):
         smallest = config.frame_short_side or min(height, width)
         zoom = max(smallest / min(height, width) * float(rng.uniform(0.6, 1.2)),
                    (config.crop + 1) / min(height, width))  # fmt: skip
-        if zoom < 0.95 or config.frame_short_side:
+        if zoom < 0.95 or config.frame_short_side or min(height, width) < config.crop:
             size = (round(width * zoom), round(height * zoom))
             sensed = cv2.resize(sensed, size, interpolation=cv2.INTER_NEAREST_EXACT)
             rgb, truth = resize_frame(rgb, truth, size)
@@ -371,6 +394,12 @@ def collate(batch: list[list[Sample]]) -> Sample:
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
+def collate_by_size(samples: list[Sample]) -> list[Sample]:
+    """Stack neighbours of one size: frames smaller than the validation crop may differ."""
+    groups = itertools.groupby(samples, key=lambda sample: sample['rgb'].shape)
+    return [collate([list(group)]) for _, group in groups]
+
+
 class FusionValidation(Dataset[Sample]):
     """A fixed set: the middle of each frame under every validation degradation.
 
@@ -397,7 +426,7 @@ class FusionValidation(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         position, kind = divmod(index, len(self.degradations))
-        frame = self.frames[int(self.indices[position])]
+        frame = at_depth_size(self.frames[int(self.indices[position])])
         height, width = frame.depth.shape
         rows, columns = (
             min(a, b) for a, b in zip(self.config.validation_crop, (height, width), strict=True)
@@ -440,7 +469,7 @@ class GuideSamples(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng((self._fusion.config.seed, 2, index))
-        frame = self._fusion._frame(index)
+        frame = at_depth_size(self._fusion._frame(index))
         rgb, truth = frame.rgb, np.where(np.isfinite(frame.depth), frame.depth, 0.0)
         height, width = truth.shape
         share = float(rng.uniform(0.6, 1.0))
@@ -475,7 +504,7 @@ class GuideValidation(Dataset[Sample]):
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Sample:
-        frame = self.frames[int(self.indices[index])]
+        frame = at_depth_size(self.frames[int(self.indices[index])])
         truth = np.where(np.isfinite(frame.depth), frame.depth, 0.0).astype(np.float32)
         rgb, truth = resize_frame(frame.rgb, truth, self.size[::-1])
         return {'rgb': to_image_tensor(rgb), 'truth': torch.from_numpy(truth)[None]}

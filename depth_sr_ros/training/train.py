@@ -590,6 +590,7 @@ def train(
         StepSampler,
         build_frames,
         collate,
+        collate_by_size,
         guide_cache,
     )
 
@@ -603,6 +604,8 @@ def train(
     module: pl.LightningModule
     training_set: Any
     validation_set: Any
+    collate_function: Any
+    validation_collate_function: Any
     if config.task == 'guide':
         if model.relative_depth is None:
             raise ValueError(f'model {config.model!r} holds no guide to train')
@@ -613,7 +616,7 @@ def train(
         validation_set = GuideValidation(validation_frames, config.validation_frames, size)
         # Outside the module's parameters: only what is written to disk.
         object.__setattr__(module, 'export_model', _copy_of(model))
-        collate_function = None
+        collate_function = validation_collate_function = None
     else:
         guides = validation_guides = None
         # Validation sees the guide that training sees: without one, none.
@@ -626,7 +629,7 @@ def train(
         training_set = FusionSamples(frames, config, guides)
         validation_set = FusionValidation(validation_frames, config, validation_guides)
         module = FusionTraining(model, config, total_steps, list(validation_set.degradations))
-        collate_function = collate
+        collate_function, validation_collate_function = collate, collate_by_size
 
     last = out / 'last.ckpt'
     # Beside the checkpoint, so that the first sample after it is known before it is read.
@@ -662,6 +665,7 @@ def train(
     validation_loader = DataLoader(
         validation_set,
         batch_size=max(1, min(config.batch_size, 8)),
+        collate_fn=validation_collate_function,
         **_worker_options(min(config.workers, 4)),
     )
     if last.is_file():
