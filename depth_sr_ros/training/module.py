@@ -23,7 +23,7 @@ from depth_sr_ros.training.losses import (
     mean_square_error,
     ratio_loss,
 )
-from depth_sr_ros.training.samples import Sample, prepared_depth
+from depth_sr_ros.training.samples import Sample, crop_window, prepared_depth
 
 _FINAL_RATE = 0.02
 # An error of this share of the depth is none: ratios of smaller ones mean nothing.
@@ -115,7 +115,9 @@ class FusionTraining(_Training):
         """Run the model on prepared crops."""
         relative: Tensor | None = batch['relative']
         if self.config.joint_guide and self.model.relative_depth is not None:
-            relative = normalise_relative_depth(self.model.relative_depth(batch['rgb']))
+            # As in use: of whole frames, and normalised by them.
+            whole = normalise_relative_depth(self.model.relative_depth(batch['frame']))
+            relative = crop_window(whole, batch['window'], batch['rgb'].shape[-2:])
         return self.model.fuse(
             batch['rgb'],
             prepared_depth(batch),

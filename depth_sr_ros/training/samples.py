@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import Dataset, Sampler
 
 from depth_sr_ros.data.degradation import (
@@ -225,6 +226,37 @@ def resize_frame(
     return rgb, cv2.resize(truth, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
+def _for_guide(
+    rgb: np.ndarray, window: tuple[slice, slice], size: tuple[int, int] | None
+) -> Sample:
+    """The whole frame at the guide's input size, and `crop_window`'s argument; {} without one."""
+    if size is None:
+        return {}
+    frame = cv2.resize(np.ascontiguousarray(rgb), size[::-1], interpolation=cv2.INTER_AREA)
+    scales = [
+        (place.stop - place.start) / length
+        for place, length in zip(window, rgb.shape[:2], strict=True)
+    ]
+    shifts = [
+        (place.stop + place.start) / length - 1
+        for place, length in zip(window, rgb.shape[:2], strict=True)
+    ]
+    matrix = [[scales[1], 0.0, shifts[1]], [0.0, scales[0], shifts[0]]]
+    return {'frame': to_image_tensor(frame), 'window': torch.tensor(matrix)}
+
+
+def crop_window(relative: Tensor, window: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cut out of what a guide says of whole frames what it says of their crops.
+
+    Args:
+        relative: float32 (B, 1, h, w), of any size.
+        window: float32 (B, 2, 3), from [-1, 1] over the crop to [-1, 1] over the frame.
+        size: (H, W) of the crops.
+    """
+    grid = functional.affine_grid(window, [len(window), 1, *size], align_corners=False)
+    return functional.grid_sample(relative, grid, padding_mode='border', align_corners=False)
+
+
 class FusionSamples(Dataset[list[Sample]]):
     """Random crops with random degradations and guides; deterministic in (seed, index).
 
@@ -233,16 +265,22 @@ class FusionSamples(Dataset[list[Sample]]):
         config: sizes, shares and seeds.
         guides: folder with the small guide's cached output, normalised, STEM.npy; None when there
             is none.
+        guide_input: size (h, w) of the frames for a guide that is trained too; None without one.
     """
 
     def __init__(
-        self, frames: Sequence[RGBDFrame], config: TrainingConfig, guides: Path | None = None
+        self,
+        frames: Sequence[RGBDFrame],
+        config: TrainingConfig,
+        guides: Path | None = None,
+        guide_input: tuple[int, int] | None = None,
     ):
         if len(frames) == 0:
             raise ValueError('the training source holds no frames')
         self.frames = frames
         self.config = config
         self.guides = guides
+        self.guide_input = guide_input
         self._epoch = -1
         self._order = np.arange(0)
 
@@ -344,6 +382,8 @@ class FusionSamples(Dataset[list[Sample]]):
         crop = np.ascontiguousarray(truth[window])
         # Scenes of every size: the network must not know how large things are.
         factor = float(np.exp(rng.uniform(np.log(0.5), np.log(2.0))))
+        if self.config.loss_space == 'linear_300':
+            factor = 1.0  # that loss knows how large they are, and nothing beyond 300 metres
         crop = crop * np.float32(factor)
         image = np.ascontiguousarray(rgb[window])
         seen = np.ascontiguousarray(sensed[window]) * np.float32(factor)
@@ -361,7 +401,8 @@ class FusionSamples(Dataset[list[Sample]]):
         median = statistics[0] * factor * float(np.exp(rng.normal(0, 0.1)))
         scale = statistics[1] * factor * float(np.exp(rng.normal(0, 0.2)))
         view = None if relative is None else relative[window]
-        return make_sample(image, crop, degraded, view, (median, scale))
+        sample = make_sample(image, crop, degraded, view, (median, scale))
+        return sample | _for_guide(rgb, window, self.guide_input)
 
     def _recolour(self, rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Exposure, white balance, and edges that no geometry made: shadows, foreign textures."""
@@ -408,7 +449,11 @@ class FusionValidation(Dataset[Sample]):
     """
 
     def __init__(
-        self, frames: Sequence[RGBDFrame], config: TrainingConfig, guides: Path | None = None
+        self,
+        frames: Sequence[RGBDFrame],
+        config: TrainingConfig,
+        guides: Path | None = None,
+        guide_input: tuple[int, int] | None = None,
     ):
         count = min(config.validation_frames, len(frames))
         if count == 0:
@@ -417,6 +462,7 @@ class FusionValidation(Dataset[Sample]):
         self.frames = frames
         self.config = config
         self.guides = guides
+        self.guide_input = guide_input
         self.degradations: dict[str, Degradation] = VALIDATION_DEGRADATIONS
         if config.degradation != 'training':
             self.degradations = {config.degradation: parse_degradation(config.degradation)}
@@ -444,7 +490,7 @@ class FusionValidation(Dataset[Sample]):
             relative = cv2.resize(relative, (width, height))[window]
         sample = make_sample(rgb, truth, degraded, relative)
         sample['kind'] = torch.tensor(kind)
-        return sample
+        return sample | _for_guide(frame.rgb, window, self.guide_input)
 
     def _relative(self, frame: RGBDFrame, rng: np.random.Generator) -> np.ndarray | None:
         """The guide that training sees most often: the small one, an imitated one, or none."""

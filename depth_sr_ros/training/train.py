@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from depth_sr_ros.data.frame import DatasetError, RGBDFrame
     from depth_sr_ros.model.depth_sr import DepthSR
+    from depth_sr_ros.model.relative_depth import RelativeDepth
     from depth_sr_ros.training.config import TrainingConfig
 
 _NEVER = 2**62  # in steps
@@ -580,7 +581,6 @@ def train(
     from torch.utils.data import DataLoader
 
     from depth_sr_ros.data.frame import DatasetError
-    from depth_sr_ros.model.relative_depth import guide_size
     from depth_sr_ros.training.module import FusionTraining, GuideTraining
     from depth_sr_ros.training.samples import (
         FusionSamples,
@@ -609,8 +609,7 @@ def train(
     if config.task == 'guide':
         if model.relative_depth is None:
             raise ValueError(f'model {config.model!r} holds no guide to train')
-        rgb = frames[0].rgb
-        size = guide_size(rgb.shape[0], rgb.shape[1], model.relative_depth.config.short_side)
+        size = _guide_input(frames, model.relative_depth)
         module = GuideTraining(model.relative_depth, config, total_steps)
         training_set = GuideSamples(frames, config, size)
         validation_set = GuideValidation(validation_frames, config.validation_frames, size)
@@ -618,7 +617,9 @@ def train(
         object.__setattr__(module, 'export_model', _copy_of(model))
         collate_function = validation_collate_function = None
     else:
-        guides = validation_guides = None
+        guides = validation_guides = size = None
+        if config.joint_guide and model.relative_depth is not None:
+            size = _guide_input(frames, model.relative_depth)
         # Validation sees the guide that training sees: without one, none.
         if model.relative_depth is not None and config.guides.small > 0 and not config.joint_guide:
             cache, validation_cache = guide_cache(config.train), guide_cache(config.validation)
@@ -626,8 +627,8 @@ def train(
                 guides = cache_guide(model, frames, cache)
             if validation_cache is not None:
                 validation_guides = cache_guide(model, validation_frames, validation_cache)
-        training_set = FusionSamples(frames, config, guides)
-        validation_set = FusionValidation(validation_frames, config, validation_guides)
+        training_set = FusionSamples(frames, config, guides, size)
+        validation_set = FusionValidation(validation_frames, config, validation_guides, size)
         module = FusionTraining(model, config, total_steps, list(validation_set.degradations))
         collate_function, validation_collate_function = collate, collate_by_size
 
@@ -692,6 +693,14 @@ def train(
     except DatasetError as error:
         raise DatasetError(_said_by_worker(error)) from error
     return out / 'best'
+
+
+def _guide_input(frames: Sequence[RGBDFrame], guide: RelativeDepth) -> tuple[int, int]:
+    """Size (h, w) at which the guide sees all frames in training: that of the first."""
+    from depth_sr_ros.model.relative_depth import guide_size
+
+    height, width = frames[0].rgb.shape[:2]
+    return guide_size(height, width, guide.config.short_side)
 
 
 def _single_thread(_worker: int) -> None:

@@ -18,9 +18,11 @@ from depth_sr_ros.training.samples import (
     GuideSamples,
     GuideValidation,
     StepSampler,
+    _for_guide,
     build_frames,
     collate,
     collate_by_size,
+    crop_window,
     make_sample,
     prepared_depth,
     to_image_tensor,
@@ -210,6 +212,33 @@ def test_validation_frames_of_any_sizes_stack():
     dataset = FusionValidation(frames, config)
     batches = collate_by_size([dataset[index] for index in range(3)])
     assert [batch['rgb'].shape for batch in batches] == [(1, 3, 80, 90), (2, 3, 96, 96)]
+
+
+@pytest.mark.parametrize('space', ['linear_300', 'log'])
+def test_depth_is_scaled_only_where_the_loss_does_not_know_how_large_it_is(space):
+    config = dataclasses.replace(CONFIG, loss_space=space, degradation='clean')
+    frame = halves((96, 128), (96, 128))
+    most = {float(FusionSamples([frame], config)[n][0]['truth'].max()) for n in range(20)}
+    assert (most <= {1.0, 2.0}) == (space == 'linear_300')
+
+
+def test_a_guide_in_training_sees_the_whole_frame():
+    frame = halves((96, 128), (96, 128))
+    config = dataclasses.replace(CONFIG, degradation='clean', loss_space='linear_300')
+    size = (28, 42)
+    validated = FusionValidation([frame], config, None, size)[0]
+    trained = [s for n in range(20) for s in FusionSamples([frame], config, None, size)[n]]
+    for sample in [validated, *trained]:
+        assert sample['frame'].shape == (3, *size)
+        # A guide that says how bright the frame is, cut as the picture and its truth were.
+        whole = sample['frame'].mean(0)[None, None]
+        cut = crop_window(whole, sample['window'][None], sample['truth'].shape[-2:])[0]
+        far = sample['truth'] > 0.75 * frame.depth.max()
+        assert ((cut > 0.5) == far).float().mean() > 0.95
+    ramp = torch.arange(96 * 128.0).view(1, 1, 96, 128)
+    window = _for_guide(frame.rgb, (slice(10, 74), slice(30, 94)), size)['window'][None]
+    cut = crop_window(ramp, window, (64, 64))
+    torch.testing.assert_close(cut, ramp[..., 10:74, 30:94], rtol=1e-4, atol=1e-2)
 
 
 def test_a_crop_without_any_measurement_teaches_nothing():

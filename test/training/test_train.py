@@ -24,7 +24,12 @@ from tensorboard.summary.writer import event_file_writer
 from depth_sr_ros.data.frame import DatasetError
 from depth_sr_ros.data.rgbd_folder import RGBDFolder
 from depth_sr_ros.model import config as model_config
-from depth_sr_ros.model.config import DepthSRConfig, FusionUNetConfig
+from depth_sr_ros.model.config import (
+    DEPTH_ANYTHING_EMBEDDED,
+    DepthSRConfig,
+    FusionUNetConfig,
+    RelativeDepthConfig,
+)
 from depth_sr_ros.model.depth_sr import DepthSR, read_metadata
 from depth_sr_ros.pipeline import embedded_weights
 from depth_sr_ros.training.config import TrainingConfig, load_config, shipped_configs
@@ -325,6 +330,10 @@ def train_here(config, out):
     return train(config, out, trainer_options={'accelerator': 'cpu', 'devices': 1})
 
 
+def held(out):
+    return torch.load(out / 'last.ckpt', weights_only=True)
+
+
 def test_a_full_disk_costs_neither_the_training_nor_the_former_checkpoint(
     tmp_path, frames_folder, validation_folder, initial_weights, monkeypatch, capsys
 ):
@@ -351,10 +360,6 @@ def test_a_full_disk_costs_neither_the_training_nor_the_former_checkpoint(
     assert (out / 'last.ckpt').read_bytes() == former
     assert read_metadata(out / 'best')['step'] == best
     assert not list(out.glob('*.part'))
-
-
-def held(out):
-    return torch.load(out / 'last.ckpt', weights_only=True)
 
 
 @pytest.mark.parametrize('workers', [0, 1])
@@ -425,6 +430,30 @@ def test_better_weights_than_the_checkpoint_knows_of_are_not_overwritten(
     train_here(small_run(*arguments, 'steps=2'), out)
     assert read_metadata(out / 'best')['step'] == 'of before'
     assert read_metadata(out / 'latest')['step'] == '2'
+
+
+def test_a_guide_that_is_trained_too_learns_from_whole_frames(
+    tmp_path, frames_folder, validation_folder
+):
+    architecture = {
+        **DEPTH_ANYTHING_EMBEDDED,
+        'backbone_config': {**DEPTH_ANYTHING_EMBEDDED['backbone_config'], 'hidden_size': 32},
+        'reassemble_hidden_size': 32,
+        'neck_hidden_sizes': [8, 8, 8, 8],
+        'fusion_hidden_size': 8,
+        'head_hidden_size': 8,
+    }
+    guide = RelativeDepthConfig(architecture=architecture, short_side=28)
+    DepthSR(dataclasses.replace(TINY, relative_depth=guide)).save(tmp_path / 'initial')
+    arguments = (frames_folder, validation_folder, tmp_path / 'initial', 'joint_guide=true')
+    shares = 'guides={none: 0.0, small: 1.0, imitated: 0.0}'
+    more = ('steps=2', 'guide_learning_rate=0.01', 'learning_rate=0.01', 'ema_decay=0.0')
+    train_here(small_run(*arguments, shares, *more), tmp_path / 'out')
+    before, after = (
+        DepthSR.from_pretrained(tmp_path / name).relative_depth.state_dict()
+        for name in ('initial', 'out/latest')
+    )
+    assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_checkpoint_of_another_model_is_named(
