@@ -70,7 +70,8 @@ class TrainingConfig:
         loss_space: 'log' or 'linear_300' (the seed's).
         square_weight: of the squared error beside L1 and Sobel; 0 in the seed.
         ratio_weight: of RMSE over that of the interpolated input; 0 in the seed.
-        validate_every_minutes: how often to validate and to write a checkpoint.
+        validate_every_minutes: how often to validate, and to write weights.
+        checkpoint_every_minutes: how often to write a checkpoint: no more is lost by a kill.
     """
 
     task: str = 'fusion'
@@ -106,6 +107,7 @@ class TrainingConfig:
     validation_frames: int = 24
     validation_crop: tuple[int, int] = (320, 320)
     validate_every_minutes: float = 5.0
+    checkpoint_every_minutes: float = 3.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -128,7 +130,12 @@ class TrainingConfig:
         for name in ('edge_weight', 'square_weight', 'ratio_weight', 'confidence_weight'):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f'{name} is {getattr(self, name)}: expected 0 or more, finite')
-        for name in ('learning_rate', 'guide_learning_rate', 'validate_every_minutes'):
+        for name in (
+            'learning_rate',
+            'guide_learning_rate',
+            'validate_every_minutes',
+            'checkpoint_every_minutes',
+        ):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f'{name} is {getattr(self, name)}: expected above 0, finite')
 

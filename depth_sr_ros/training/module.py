@@ -23,7 +23,7 @@ from depth_sr_ros.training.losses import (
     mean_square_error,
     ratio_loss,
 )
-from depth_sr_ros.training.samples import Sample, prepared_depth
+from depth_sr_ros.training.samples import Sample, crop_window, prepared_depth
 
 _FINAL_RATE = 0.02
 # An error of this share of the depth is none: ratios of smaller ones mean nothing.
@@ -115,7 +115,9 @@ class FusionTraining(_Training):
         """Run the model on prepared crops."""
         relative: Tensor | None = batch['relative']
         if self.config.joint_guide and self.model.relative_depth is not None:
-            relative = normalise_relative_depth(self.model.relative_depth(batch['rgb']))
+            # As in use: of whole frames, and normalised by them.
+            whole = normalise_relative_depth(self.model.relative_depth(batch['frame']))
+            relative = crop_window(whole, batch['window'], batch['rgb'].shape[-2:])
         return self.model.fuse(
             batch['rgb'],
             prepared_depth(batch),
@@ -150,7 +152,12 @@ class FusionTraining(_Training):
     def on_validation_epoch_start(self) -> None:
         self._sums = {}
 
-    def validation_step(self, batch: Sample, index: int) -> None:
+    def validation_step(self, batches: list[Sample], index: int) -> None:
+        outputs = [self._validate(batch) for batch in batches]
+        if index == 0:
+            self._log_pictures(batches[0], outputs[0])
+
+    def _validate(self, batch: Sample) -> DepthSROutput:
         output = self(batch)
         truth = batch['truth']
         mask = (truth > 0).float()
@@ -168,8 +175,7 @@ class FusionTraining(_Training):
         rows = torch.stack([ratio.log(), calibration, torch.ones_like(count)], 1)
         for kind, row in zip(batch['kind'].tolist(), rows.double().cpu(), strict=True):
             self._sums[kind] = self._sums.get(kind, torch.zeros(3, dtype=torch.float64)) + row
-        if index == 0:
-            self._log_pictures(batch, output)
+        return output
 
     def on_validation_epoch_end(self) -> None:
         logarithms = []
@@ -183,13 +189,12 @@ class FusionTraining(_Training):
         self.log('score', score, prog_bar=True)
 
     def _log_pictures(self, batch: Sample, output: DepthSROutput) -> None:
-        writer = getattr(self.logger, 'experiment', None)
-        if writer is None or not hasattr(writer, 'add_image'):
+        if not hasattr(self.logger, 'add_image'):
             return
         from depth_sr_ros.training.preview import sample_sheet
 
         sheet = sample_sheet(batch, output.depth.float(), limit=6)
-        writer.add_image('validation', sheet, self.global_step, dataformats='HWC')
+        self.logger.add_image('validation', sheet, self.global_step, dataformats='HWC')
 
 
 class GuideTraining(_Training):

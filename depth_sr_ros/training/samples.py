@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import Dataset, Sampler
 
 from depth_sr_ros.data.degradation import (
@@ -21,7 +24,7 @@ from depth_sr_ros.data.degradation import (
     training_kind,
 )
 from depth_sr_ros.data.depth_holes import seen_through_glass
-from depth_sr_ros.data.frame import RGBDFrame
+from depth_sr_ros.data.frame import DatasetError, RGBDFrame
 from depth_sr_ros.data.imitated_guide import imitate_guide, misplace_guide
 from depth_sr_ros.data.relief import with_relief
 from depth_sr_ros.model.averaging import averaging_matrix, spreading_matrix
@@ -35,6 +38,8 @@ from depth_sr_ros.training.config import SourceConfig, TrainingConfig
 
 Sample = dict[str, Tensor]
 
+# Of RGB and depth that cover the same field of view.
+_ASPECT_TOLERANCE = 0.02
 # A crop with less known truth than this teaches nothing.
 _MINIMUM_TRUTH = 0.2
 _CROP_ATTEMPTS = 8
@@ -194,12 +199,62 @@ def normalise_guide(relative: np.ndarray) -> np.ndarray:
     return normalise_relative_depth(tensor[None, None])[0, 0].numpy()
 
 
+def at_depth_size(frame: RGBDFrame) -> RGBDFrame:
+    """The frame with RGB as small as its depth; itself where they are of one size.
+
+    Raises:
+        DatasetError: naming the frame, when depth is larger or of another aspect.
+    """
+    (rows, columns), (height, width) = frame.depth.shape, frame.rgb.shape[:2]
+    if (rows, columns) == (height, width):
+        return frame
+    aspect = rows * width / (height * columns)
+    if rows > height or columns > width or abs(aspect - 1) > _ASPECT_TOLERANCE:
+        raise DatasetError(
+            f'{frame.name}: depth is {columns} x {rows} and rgb {width} x {height}: training needs '
+            f'depth of the same aspect (within {_ASPECT_TOLERANCE:.0%}) and no larger'
+        )
+    rgb = cv2.resize(frame.rgb, (columns, rows), interpolation=cv2.INTER_AREA)
+    return dataclasses.replace(frame, rgb=rgb, intrinsics=None)  # those were of the former size
+
+
 def resize_frame(
     rgb: np.ndarray, truth: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Resize RGB by area and truth without mixing depths; `size` is (W, H)."""
     rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
     return rgb, cv2.resize(truth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def _for_guide(
+    rgb: np.ndarray, window: tuple[slice, slice], size: tuple[int, int] | None
+) -> Sample:
+    """The whole frame at the guide's input size, and `crop_window`'s argument; {} without one."""
+    if size is None:
+        return {}
+    frame = cv2.resize(np.ascontiguousarray(rgb), size[::-1], interpolation=cv2.INTER_AREA)
+    scales = [
+        (place.stop - place.start) / length
+        for place, length in zip(window, rgb.shape[:2], strict=True)
+    ]
+    shifts = [
+        (place.stop + place.start) / length - 1
+        for place, length in zip(window, rgb.shape[:2], strict=True)
+    ]
+    matrix = [[scales[1], 0.0, shifts[1]], [0.0, scales[0], shifts[0]]]
+    return {'frame': to_image_tensor(frame), 'window': torch.tensor(matrix)}
+
+
+def crop_window(relative: Tensor, window: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cut out of what a guide says of whole frames what it says of their crops.
+
+    Args:
+        relative: float32 (B, 1, h, w), of any size.
+        window: float32 (B, 2, 3), from [-1, 1] over the crop to [-1, 1] over the frame.
+        size: (H, W) of the crops.
+    """
+    grid = functional.affine_grid(window, [len(window), 1, *size], align_corners=False)
+    return functional.grid_sample(relative, grid, padding_mode='border', align_corners=False)
 
 
 class FusionSamples(Dataset[list[Sample]]):
@@ -210,16 +265,22 @@ class FusionSamples(Dataset[list[Sample]]):
         config: sizes, shares and seeds.
         guides: folder with the small guide's cached output, normalised, STEM.npy; None when there
             is none.
+        guide_input: size (h, w) of the frames for a guide that is trained too; None without one.
     """
 
     def __init__(
-        self, frames: Sequence[RGBDFrame], config: TrainingConfig, guides: Path | None = None
+        self,
+        frames: Sequence[RGBDFrame],
+        config: TrainingConfig,
+        guides: Path | None = None,
+        guide_input: tuple[int, int] | None = None,
     ):
         if len(frames) == 0:
             raise ValueError('the training source holds no frames')
         self.frames = frames
         self.config = config
         self.guides = guides
+        self.guide_input = guide_input
         self._epoch = -1
         self._order = np.arange(0)
 
@@ -239,7 +300,7 @@ class FusionSamples(Dataset[list[Sample]]):
     def __getitem__(self, index: int) -> list[Sample]:
         config = self.config
         rng = np.random.default_rng((config.seed, 1, index))
-        frame = self._frame(index)
+        frame = at_depth_size(self._frame(index))
         rgb, truth = frame.rgb, np.where(np.isfinite(frame.depth), frame.depth, 0.0)
         truth = truth.astype(np.float32)
         # What the sensor looks at: not the truth where there is glass.
@@ -253,7 +314,7 @@ class FusionSamples(Dataset[list[Sample]]):
         smallest = config.frame_short_side or min(height, width)
         zoom = max(smallest / min(height, width) * float(rng.uniform(0.6, 1.2)),
                    (config.crop + 1) / min(height, width))  # fmt: skip
-        if zoom < 0.95 or config.frame_short_side:
+        if zoom < 0.95 or config.frame_short_side or min(height, width) < config.crop:
             size = (round(width * zoom), round(height * zoom))
             sensed = cv2.resize(sensed, size, interpolation=cv2.INTER_NEAREST_EXACT)
             rgb, truth = resize_frame(rgb, truth, size)
@@ -321,6 +382,8 @@ class FusionSamples(Dataset[list[Sample]]):
         crop = np.ascontiguousarray(truth[window])
         # Scenes of every size: the network must not know how large things are.
         factor = float(np.exp(rng.uniform(np.log(0.5), np.log(2.0))))
+        if self.config.loss_space == 'linear_300':
+            factor = 1.0  # that loss knows how large they are, and nothing beyond 300 metres
         crop = crop * np.float32(factor)
         image = np.ascontiguousarray(rgb[window])
         seen = np.ascontiguousarray(sensed[window]) * np.float32(factor)
@@ -338,7 +401,8 @@ class FusionSamples(Dataset[list[Sample]]):
         median = statistics[0] * factor * float(np.exp(rng.normal(0, 0.1)))
         scale = statistics[1] * factor * float(np.exp(rng.normal(0, 0.2)))
         view = None if relative is None else relative[window]
-        return make_sample(image, crop, degraded, view, (median, scale))
+        sample = make_sample(image, crop, degraded, view, (median, scale))
+        return sample | _for_guide(rgb, window, self.guide_input)
 
     def _recolour(self, rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Exposure, white balance, and edges that no geometry made: shadows, foreign textures."""
@@ -371,6 +435,12 @@ def collate(batch: list[list[Sample]]) -> Sample:
     return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
+def collate_by_size(samples: list[Sample]) -> list[Sample]:
+    """Stack neighbours of one size: frames smaller than the validation crop may differ."""
+    groups = itertools.groupby(samples, key=lambda sample: sample['rgb'].shape)
+    return [collate([list(group)]) for _, group in groups]
+
+
 class FusionValidation(Dataset[Sample]):
     """A fixed set: the middle of each frame under every validation degradation.
 
@@ -379,7 +449,11 @@ class FusionValidation(Dataset[Sample]):
     """
 
     def __init__(
-        self, frames: Sequence[RGBDFrame], config: TrainingConfig, guides: Path | None = None
+        self,
+        frames: Sequence[RGBDFrame],
+        config: TrainingConfig,
+        guides: Path | None = None,
+        guide_input: tuple[int, int] | None = None,
     ):
         count = min(config.validation_frames, len(frames))
         if count == 0:
@@ -388,6 +462,7 @@ class FusionValidation(Dataset[Sample]):
         self.frames = frames
         self.config = config
         self.guides = guides
+        self.guide_input = guide_input
         self.degradations: dict[str, Degradation] = VALIDATION_DEGRADATIONS
         if config.degradation != 'training':
             self.degradations = {config.degradation: parse_degradation(config.degradation)}
@@ -397,7 +472,7 @@ class FusionValidation(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         position, kind = divmod(index, len(self.degradations))
-        frame = self.frames[int(self.indices[position])]
+        frame = at_depth_size(self.frames[int(self.indices[position])])
         height, width = frame.depth.shape
         rows, columns = (
             min(a, b) for a, b in zip(self.config.validation_crop, (height, width), strict=True)
@@ -415,7 +490,7 @@ class FusionValidation(Dataset[Sample]):
             relative = cv2.resize(relative, (width, height))[window]
         sample = make_sample(rgb, truth, degraded, relative)
         sample['kind'] = torch.tensor(kind)
-        return sample
+        return sample | _for_guide(frame.rgb, window, self.guide_input)
 
     def _relative(self, frame: RGBDFrame, rng: np.random.Generator) -> np.ndarray | None:
         """The guide that training sees most often: the small one, an imitated one, or none."""
@@ -440,7 +515,7 @@ class GuideSamples(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng((self._fusion.config.seed, 2, index))
-        frame = self._fusion._frame(index)
+        frame = at_depth_size(self._fusion._frame(index))
         rgb, truth = frame.rgb, np.where(np.isfinite(frame.depth), frame.depth, 0.0)
         height, width = truth.shape
         share = float(rng.uniform(0.6, 1.0))
@@ -475,7 +550,7 @@ class GuideValidation(Dataset[Sample]):
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Sample:
-        frame = self.frames[int(self.indices[index])]
+        frame = at_depth_size(self.frames[int(self.indices[index])])
         truth = np.where(np.isfinite(frame.depth), frame.depth, 0.0).astype(np.float32)
         rgb, truth = resize_frame(frame.rgb, truth, self.size[::-1])
         return {'rgb': to_image_tensor(rgb), 'truth': torch.from_numpy(truth)[None]}

@@ -11,15 +11,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+    from lightning.fabric.plugins import CheckpointIO
+    from lightning.pytorch.loggers import TensorBoardLogger
 
-    from depth_sr_ros.data.frame import RGBDFrame
+    from depth_sr_ros.data.frame import DatasetError, RGBDFrame
     from depth_sr_ros.model.depth_sr import DepthSR
+    from depth_sr_ros.model.relative_depth import RelativeDepth
     from depth_sr_ros.training.config import TrainingConfig
 
 _NEVER = 2**62  # in steps
@@ -263,6 +266,11 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
         TQDMProgressBar,
     )
     from lightning.pytorch.callbacks.timer import Timer
+    from lightning.pytorch.strategies import DDPStrategy
+    from lightning.pytorch.trainer.states import TrainerFn
+    from safetensors import SafetensorError
+
+    from depth_sr_ros.model.depth_sr import read_metadata
 
     class AveragedWeights(EMAWeightAveraging):
         """Average the weights, and write safetensors whenever they validate best.
@@ -274,25 +282,39 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
         def __init__(self) -> None:
             super().__init__(decay=config.ema_decay)
             self.best = float('inf')
+            self.swapped = False
 
         def state_dict(self) -> dict[str, Any]:
             return {**super().state_dict(), 'best': self.best}
 
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
             super().load_state_dict(state_dict)
-            self.best = state_dict['best']
+            # The weights may be newer than the checkpoint, when the run was killed since.
+            (key,) = _header_of(config.task, {'score': ''})
+            written = float(read_metadata(out / 'best').get(key, 'inf'))
+            self.best = min(state_dict['best'], written)
+
+        def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            super().on_validation_epoch_start(trainer, pl_module)
+            self.swapped = True
 
         def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
             pass
 
         def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
             self.export(trainer, pl_module)
-            super().on_validation_epoch_end(trainer, pl_module)
+            self.put_back(trainer, pl_module)
+
+        def on_exception(self, trainer: pl.Trainer, pl_module: Any, _: BaseException) -> None:
+            self.put_back(trainer, pl_module)
+
+        def put_back(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            if self.swapped:
+                super().on_validation_epoch_end(trainer, pl_module)
+            self.swapped = False
 
         def export(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
             score = float(trainer.callback_metrics['score'])
-            improved = score < self.best
-            self.best = min(score, self.best)
             if not trainer.is_global_zero:
                 return
             record = {
@@ -309,9 +331,13 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
             try:
                 with open(out / 'validation.jsonl', 'a') as file:
                     file.write(json.dumps(record) + '\n')
-                for folder in [out / 'best', out / 'latest'] if improved else [out / 'latest']:
+                if score < self.best:
+                    folder = out / 'best'
                     self.write(module, folder, header)
-            except OSError as error:
+                    self.best = score
+                folder = out / 'latest'
+                self.write(module, folder, header)
+            except (OSError, SafetensorError) as error:
                 print(
                     f'{folder}: the weights could not be written ({error}); '
                     'training goes on, the former ones are kept',
@@ -325,23 +351,6 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
             else:
                 model = module.model
             model.save(folder, metadata=header)
-
-    class Checkpoint(ModelCheckpoint):
-        """A checkpoint that cannot be written does not end the training."""
-
-        def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
-            temporary = filepath + '.part'
-            try:
-                super()._save_checkpoint(trainer, temporary)
-                if trainer.is_global_zero:
-                    Path(temporary).replace(filepath)
-            except OSError as error:
-                Path(temporary).unlink(missing_ok=True)
-                print(
-                    f'{filepath}: the checkpoint could not be written ({error}); '
-                    'training goes on, the former one is kept',
-                    file=sys.stderr,
-                )
 
     class ValidationClock(Callback):
         """The first process tells all when to validate.
@@ -385,8 +394,33 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
 
         def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
             if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
-                checkpoint._save_checkpoint(trainer, str(out / 'last.ckpt'))
+                trainer.save_checkpoint(out / 'last.ckpt')
                 raise InterruptedTraining(trainer.global_step)
+
+    class LastSteps(Callback):
+        """An error in mid-run, as of an unreadable frame, does not cost what was trained."""
+
+        def __init__(self) -> None:
+            self.start = _NEVER
+
+        def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            self.start = trainer.global_step
+
+        def on_exception(self, trainer: pl.Trainer, _: Any, exception: BaseException) -> None:
+            if (
+                not isinstance(exception, Exception)  # an interruption has saved already
+                or trainer.state.fn != TrainerFn.FITTING
+                or trainer.global_step <= self.start
+                # Others than these two need all processes, which may be anywhere.
+                or (trainer.world_size > 1 and type(trainer.strategy) is not DDPStrategy)
+            ):
+                return
+            try:
+                # As `save_checkpoint`, but for its end, where each process waits for the others.
+                state = trainer._checkpoint_connector.dump_checkpoint()
+                trainer.strategy.save_checkpoint(state, out / 'last.ckpt')
+            except Exception as error:  # The first error is the one to tell.
+                print(f'{out / "last.ckpt"}: could not be written ({error})', file=sys.stderr)
 
     class Progress(TQDMProgressBar):
         """Knows the whole length and how far a resumed run has come: within an epoch it skips the
@@ -409,24 +443,114 @@ def _callbacks(config: TrainingConfig, out: Path, metadata: dict[str, str], minu
             # Batches are counted anew in a resumed run.
             super().on_train_batch_end(trainer, *arguments[:-1], trainer.global_step - 1)
 
-    checkpoint = Checkpoint(
+    checkpoint = ModelCheckpoint(
         dirpath=out,
         filename='last',
         save_top_k=1,
         monitor=None,
         enable_version_counter=False,
-        train_time_interval=datetime.timedelta(minutes=config.validate_every_minutes),
+        train_time_interval=datetime.timedelta(minutes=config.checkpoint_every_minutes),
     )
     callbacks: list[pl.Callback] = [
         AveragedWeights(),
         checkpoint,
         ValidationClock(),
         Interruption(),
+        LastSteps(),
         Progress(refresh_rate=10),
     ]
     if minutes is not None:
         callbacks.append(Timer(duration=datetime.timedelta(minutes=minutes)))
     return callbacks
+
+
+def _checkpoint_files() -> CheckpointIO:
+    """How checkpoints are written: one that cannot be does not end the training."""
+    import io
+
+    import torch
+    from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+    class CheckpointFiles(TorchCheckpointIO):
+        """Writes beside the former checkpoint and renames: the parent, which copies into its
+        place, would destroy it. Only the first process comes here, between two that all take
+        part in, so that an error must not leave it.
+        """
+
+        def save_checkpoint(
+            self, checkpoint: dict[str, Any], path: Any, *_: Any, **__: Any
+        ) -> None:
+            temporary = Path(f'{path}.part')
+            # What torch cannot write to a file is no OSError, and names no reason.
+            content = io.BytesIO()
+            torch.save(checkpoint, content)
+            try:
+                temporary.write_bytes(content.getbuffer())
+                temporary.replace(path)
+            except OSError as error:
+                temporary.unlink(missing_ok=True)
+                print(
+                    f'{path}: the checkpoint could not be written ({error}); '
+                    'training goes on, the former one is kept',
+                    file=sys.stderr,
+                )
+
+    return CheckpointFiles()
+
+
+def _curves(folder: Path) -> TensorBoardLogger:
+    """TensorBoard's curves and pictures: where they cannot be written, training has none."""
+    import contextlib
+
+    from lightning.fabric.loggers.logger import _DummyExperiment
+    from lightning.pytorch.loggers import TensorBoardLogger
+    from lightning.pytorch.utilities import rank_zero_only
+
+    class Curves(TensorBoardLogger):
+        lost = False
+
+        @contextlib.contextmanager
+        def guarded(self) -> Iterator[None]:
+            try:
+                yield
+            except (OSError, ValueError) as error:
+                # The parent makes a ValueError of whatever a scalar fails with.
+                reason = error.__cause__ or error
+                if not isinstance(reason, OSError):
+                    raise
+                if not self.lost:
+                    print(
+                        f'{folder}: curves could not be written ({reason}); '
+                        'training goes on without them',
+                        file=sys.stderr,
+                    )
+                self.lost = True
+
+        @property
+        def experiment(self) -> Any:
+            if not self.lost:
+                with self.guarded():
+                    return super().experiment
+            return _DummyExperiment()
+
+        def log_metrics(self, *arguments: Any, **options: Any) -> None:
+            with self.guarded():
+                super().log_metrics(*arguments, **options)
+
+        @rank_zero_only
+        def add_image(self, *arguments: Any, **options: Any) -> None:
+            with self.guarded():
+                self.experiment.add_image(*arguments, **options)
+
+        def save(self) -> None:
+            with self.guarded():
+                super().save()
+
+        def finalize(self, status: str) -> None:
+            with self.guarded():
+                super().finalize(status)
+
+    return Curves(folder.parent, name=folder.name, version='')
 
 
 def train(
@@ -454,10 +578,9 @@ def train(
     """
     import lightning.pytorch as pl
     import torch
-    from lightning.pytorch.loggers import TensorBoardLogger
     from torch.utils.data import DataLoader
 
-    from depth_sr_ros.model.relative_depth import guide_size
+    from depth_sr_ros.data.frame import DatasetError
     from depth_sr_ros.training.module import FusionTraining, GuideTraining
     from depth_sr_ros.training.samples import (
         FusionSamples,
@@ -467,6 +590,7 @@ def train(
         StepSampler,
         build_frames,
         collate,
+        collate_by_size,
         guide_cache,
     )
 
@@ -480,19 +604,22 @@ def train(
     module: pl.LightningModule
     training_set: Any
     validation_set: Any
+    collate_function: Any
+    validation_collate_function: Any
     if config.task == 'guide':
         if model.relative_depth is None:
             raise ValueError(f'model {config.model!r} holds no guide to train')
-        rgb = frames[0].rgb
-        size = guide_size(rgb.shape[0], rgb.shape[1], model.relative_depth.config.short_side)
+        size = _guide_input(frames, model.relative_depth)
         module = GuideTraining(model.relative_depth, config, total_steps)
         training_set = GuideSamples(frames, config, size)
         validation_set = GuideValidation(validation_frames, config.validation_frames, size)
         # Outside the module's parameters: only what is written to disk.
         object.__setattr__(module, 'export_model', _copy_of(model))
-        collate_function = None
+        collate_function = validation_collate_function = None
     else:
-        guides = validation_guides = None
+        guides = validation_guides = size = None
+        if config.joint_guide and model.relative_depth is not None:
+            size = _guide_input(frames, model.relative_depth)
         # Validation sees the guide that training sees: without one, none.
         if model.relative_depth is not None and config.guides.small > 0 and not config.joint_guide:
             cache, validation_cache = guide_cache(config.train), guide_cache(config.validation)
@@ -500,20 +627,33 @@ def train(
                 guides = cache_guide(model, frames, cache)
             if validation_cache is not None:
                 validation_guides = cache_guide(model, validation_frames, validation_cache)
-        training_set = FusionSamples(frames, config, guides)
-        validation_set = FusionValidation(validation_frames, config, validation_guides)
+        training_set = FusionSamples(frames, config, guides, size)
+        validation_set = FusionValidation(validation_frames, config, validation_guides, size)
         module = FusionTraining(model, config, total_steps, list(validation_set.degradations))
-        collate_function = collate
+        collate_function, validation_collate_function = collate, collate_by_size
 
     last = out / 'last.ckpt'
     # Beside the checkpoint, so that the first sample after it is known before it is read.
-    start_step = _step_of(last) if last.is_file() else 0
-    options = dict(trainer_options or {})
-    world = int(options.get('num_nodes', 1)) * _process_count(options.get('devices', 1))
-    rank = _rank()
-    per_step = config.batch_size * world
-    sampler = StepSampler(start_step * per_step, total_steps * per_step, rank, world)
-
+    start_step = _step_of(last, module) if last.is_file() else 0
+    trainer = pl.Trainer(
+        max_steps=total_steps,
+        logger=_curves(out / 'tensorboard'),
+        plugins=_checkpoint_files(),
+        callbacks=_callbacks(config, out, metadata, minutes),
+        gradient_clip_val=config.gradient_clip or None,
+        precision=config.precision,  # type: ignore[arg-type]
+        use_distributed_sampler=False,
+        val_check_interval=_NEVER,  # ValidationClock says when
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=20,
+        enable_model_summary=False,
+        **(trainer_options or {}),
+    )
+    per_step = config.batch_size * trainer.world_size
+    sampler = StepSampler(
+        start_step * per_step, total_steps * per_step, trainer.global_rank, trainer.world_size
+    )
     loader = DataLoader(
         training_set,
         batch_size=config.batch_size,
@@ -526,21 +666,8 @@ def train(
     validation_loader = DataLoader(
         validation_set,
         batch_size=max(1, min(config.batch_size, 8)),
+        collate_fn=validation_collate_function,
         **_worker_options(min(config.workers, 4)),
-    )
-    trainer = pl.Trainer(
-        max_steps=total_steps,
-        logger=TensorBoardLogger(out, name='tensorboard', version=''),
-        callbacks=_callbacks(config, out, metadata, minutes),
-        gradient_clip_val=config.gradient_clip or None,
-        precision=config.precision,  # type: ignore[arg-type]
-        use_distributed_sampler=False,
-        val_check_interval=_NEVER,  # ValidationClock says when
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        log_every_n_steps=20,
-        enable_model_summary=False,
-        **options,
     )
     if last.is_file():
         print(f'resuming from {last} at step {start_step}')
@@ -552,16 +679,28 @@ def train(
             ckpt_path=str(last) if last.is_file() else None,
             weights_only=True,
         )
+        if trainer.global_step > start_step:
+            # Before the validation, which may fail, and after it, which knows the best score.
+            trainer.save_checkpoint(last)
+            trainer.validate(module, validation_loader, verbose=False)
+            trainer.save_checkpoint(last)
     except InterruptedTraining as stopped:
-        if rank == 0:
+        if trainer.is_global_zero:
             # What is there, which a full disk may have kept from being the newest.
             saved = f'{last} holds step {_step_of(last)}' if last.is_file() else 'nothing is saved'
             print(f'stopped after step {stopped}; {saved}; the same command goes on from there')
         raise KeyboardInterrupt from None
-    if trainer.global_step > start_step:
-        trainer.validate(module, validation_loader, verbose=False)
-        trainer.save_checkpoint(last)
+    except DatasetError as error:
+        raise DatasetError(_said_by_worker(error)) from error
     return out / 'best'
+
+
+def _guide_input(frames: Sequence[RGBDFrame], guide: RelativeDepth) -> tuple[int, int]:
+    """Size (h, w) at which the guide sees all frames in training: that of the first."""
+    from depth_sr_ros.model.relative_depth import guide_size
+
+    height, width = frames[0].rgb.shape[:2]
+    return guide_size(height, width, guide.config.short_side)
 
 
 def _single_thread(_worker: int) -> None:
@@ -585,41 +724,45 @@ def _worker_options(workers: int) -> dict[str, Any]:
     }
 
 
+def _said_by_worker(error: DatasetError) -> str:
+    """The error's own sentence, without the traceback that a loader's process puts before it."""
+    name = f'{type(error).__module__}.{type(error).__qualname__}: '
+    return str(error).rpartition(name)[2].strip()
+
+
 def _copy_of(model: DepthSR) -> DepthSR:
     import copy
 
     return copy.deepcopy(model)
 
 
-def _step_of(checkpoint: Path) -> int:
+def _step_of(checkpoint: Path, module: pl.LightningModule | None = None) -> int:
     """Global step of a Lightning checkpoint.
 
     Raises:
-        ValueError: naming the file, when it is truncated or no checkpoint.
+        ValueError: naming the file, when it is truncated, no checkpoint, or not of `module`.
     """
     import torch
 
     try:
-        return int(torch.load(checkpoint, map_location='cpu', weights_only=True)['global_step'])
+        content = torch.load(checkpoint, map_location='cpu', weights_only=True)
+        step = int(content['global_step'])
+        held = {name: tuple(tensor.shape) for name, tensor in content['state_dict'].items()}
     except Exception as error:
         raise ValueError(
             f'{checkpoint} cannot be read ({error}): remove it to start from best/ again '
             '(--set initial_weights=DIR/best)'
         ) from error
-
-
-def _process_count(devices: Any) -> int:
-    import torch
-
-    if isinstance(devices, int):
-        return max(1, devices)
-    return max(1, torch.cuda.device_count())
-
-
-def _rank() -> int:
-    import os
-
-    for name in ('RANK', 'SLURM_PROCID'):
-        if name in os.environ:
-            return int(os.environ[name])
-    return int(os.environ.get('LOCAL_RANK', '0'))
+    if module is not None:
+        wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+        others = sorted(
+            name for name in held.keys() | wanted.keys() if held.get(name) != wanted.get(name)
+        )
+        if others:
+            sizes = (str(sizes.get(others[0], 'absent')) for sizes in (held, wanted))
+            raise ValueError(
+                f'{checkpoint} is of another model or version ({others[0]} is {next(sizes)} there '
+                f'and {next(sizes)} here, and {len(others) - 1} more): use another --out, or go on '
+                'from its weights with --set initial_weights=DIR/best'
+            )
+    return step

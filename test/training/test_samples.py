@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from depth_sr_ros.data.degradation import parse_degradation
-from depth_sr_ros.data.frame import RGBDFrame
+from depth_sr_ros.data.frame import DatasetError, RGBDFrame
 from depth_sr_ros.data.rgbd_folder import RGBDFolder
 from depth_sr_ros.model.config import CONFIGURATIONS
 from depth_sr_ros.model.depth_sr import DepthNormalisation
@@ -16,9 +16,13 @@ from depth_sr_ros.training.samples import (
     FusionSamples,
     FusionValidation,
     GuideSamples,
+    GuideValidation,
     StepSampler,
+    _for_guide,
     build_frames,
     collate,
+    collate_by_size,
+    crop_window,
     make_sample,
     prepared_depth,
     to_image_tensor,
@@ -148,6 +152,93 @@ def test_some_crops_have_surfaces_with_relief(monkeypatch, kind, share, largest)
     assert not any(
         FusionSamples([frame], one)[n][0]['truth'].unique().numel() > 1 for n in range(40)
     )
+
+
+def halves(rgb_size, depth_size, behind=False):
+    """A frame of (height, width): left black and near, right white and far."""
+    rgb = np.zeros((*rgb_size, 3), np.uint8)
+    rgb[:, rgb_size[1] // 2 :] = 255
+    depth = np.ones(depth_size, np.float32)
+    depth[:, depth_size[1] // 2 :] = 2.0
+    return RGBDFrame(rgb, depth, None, 'halves', 1.5 * depth if behind else None)
+
+
+def brighter_where_farther(sample):
+    near = sample['truth'] < 0.75 * sample['truth'].max()
+    brightness = sample['rgb'].mean(0, keepdim=True)
+    if not 0.1 < near.float().mean() < 0.9:
+        return None
+    return bool(brightness[~near].quantile(0.05) > brightness[near].quantile(0.95))
+
+
+@pytest.mark.parametrize('behind', [False, True])
+def test_depth_smaller_than_rgb_is_of_the_same_pixels(behind, monkeypatch):
+    monkeypatch.setattr(FusionSamples, '_recolour', lambda _self, rgb, _rng: rgb)
+    frames = [halves((241, 322), (120, 160), behind)]
+    config = dataclasses.replace(CONFIG, degradation='clean')
+    trained = [sample for index in range(8) for sample in FusionSamples(frames, config)[index]]
+    validated = FusionValidation(frames, config)
+    guided = [GuideSamples(frames, config, (56, 84))[index] for index in range(8)]
+    for samples_ in (trained, [validated[0]], guided):
+        found = [brighter_where_farther(sample) for sample in samples_]
+        assert True in found
+        assert False not in found
+
+
+@pytest.mark.parametrize('depth_size', [(120, 120), (480, 640)])
+def test_depth_that_does_not_fit_its_rgb_is_named(depth_size):
+    frames = [halves((240, 320), depth_size)]
+    height, width = depth_size
+    for dataset in (
+        FusionSamples(frames, CONFIG),
+        FusionValidation(frames, CONFIG),
+        GuideSamples(frames, CONFIG, (56, 84)),
+        GuideValidation(frames, 1, (56, 84)),
+    ):
+        with pytest.raises(
+            DatasetError, match=f'halves: depth is {width} x {height} and rgb 320 x 240'
+        ):
+            dataset[0]
+
+
+def test_frames_smaller_than_the_crop_are_enlarged():
+    dataset = FusionSamples([halves((50, 200), (50, 200))], CONFIG)
+    assert {sample['rgb'].shape for n in range(8) for sample in dataset[n]} == {(3, 64, 64)}
+
+
+def test_validation_frames_of_any_sizes_stack():
+    frames = [halves(size, size) for size in ((80, 90), (120, 160), (200, 300))]
+    config = dataclasses.replace(CONFIG, degradation='scale=4')
+    dataset = FusionValidation(frames, config)
+    batches = collate_by_size([dataset[index] for index in range(3)])
+    assert [batch['rgb'].shape for batch in batches] == [(1, 3, 80, 90), (2, 3, 96, 96)]
+
+
+@pytest.mark.parametrize('space', ['linear_300', 'log'])
+def test_depth_is_scaled_only_where_the_loss_does_not_know_how_large_it_is(space):
+    config = dataclasses.replace(CONFIG, loss_space=space, degradation='clean')
+    frame = halves((96, 128), (96, 128))
+    most = {float(FusionSamples([frame], config)[n][0]['truth'].max()) for n in range(20)}
+    assert (most <= {1.0, 2.0}) == (space == 'linear_300')
+
+
+def test_a_guide_in_training_sees_the_whole_frame():
+    frame = halves((96, 128), (96, 128))
+    config = dataclasses.replace(CONFIG, degradation='clean', loss_space='linear_300')
+    size = (28, 42)
+    validated = FusionValidation([frame], config, None, size)[0]
+    trained = [s for n in range(20) for s in FusionSamples([frame], config, None, size)[n]]
+    for sample in [validated, *trained]:
+        assert sample['frame'].shape == (3, *size)
+        # A guide that says how bright the frame is, cut as the picture and its truth were.
+        whole = sample['frame'].mean(0)[None, None]
+        cut = crop_window(whole, sample['window'][None], sample['truth'].shape[-2:])[0]
+        far = sample['truth'] > 0.75 * frame.depth.max()
+        assert ((cut > 0.5) == far).float().mean() > 0.95
+    ramp = torch.arange(96 * 128.0).view(1, 1, 96, 128)
+    window = _for_guide(frame.rgb, (slice(10, 74), slice(30, 94)), size)['window'][None]
+    cut = crop_window(ramp, window, (64, 64))
+    torch.testing.assert_close(cut, ramp[..., 10:74, 30:94], rtol=1e-4, atol=1e-2)
 
 
 def test_a_crop_without_any_measurement_teaches_nothing():

@@ -6,25 +6,36 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
+from tensorboard.summary.writer import event_file_writer
 
+from depth_sr_ros.data.frame import DatasetError
 from depth_sr_ros.data.rgbd_folder import RGBDFolder
 from depth_sr_ros.model import config as model_config
-from depth_sr_ros.model.config import DepthSRConfig, FusionUNetConfig
+from depth_sr_ros.model.config import (
+    DEPTH_ANYTHING_EMBEDDED,
+    DepthSRConfig,
+    FusionUNetConfig,
+    RelativeDepthConfig,
+)
 from depth_sr_ros.model.depth_sr import DepthSR, read_metadata
 from depth_sr_ros.pipeline import embedded_weights
 from depth_sr_ros.training.config import TrainingConfig, load_config, shipped_configs
 from depth_sr_ros.training.module import FusionTraining, rate_factor
 from depth_sr_ros.training.samples import FusionSamples, collate
-from depth_sr_ros.training.train import _metadata, build_model
+from depth_sr_ros.training.train import InterruptedTraining, _metadata, build_model, train
 
 TINY = DepthSRConfig(
     fusion=FusionUNetConfig(stem=2, widths=(16, 16, 24, 32), training_size=64), name='tiny'
@@ -91,7 +102,16 @@ def test_the_weights_of_the_losses_count(frames_folder):
     ('names', 'allowed', 'wrong'),
     [
         (('edge_weight', 'square_weight', 'ratio_weight', 'confidence_weight'), '0 or more', -0.5),
-        (('learning_rate', 'guide_learning_rate', 'validate_every_minutes'), 'above 0', 0.0),
+        (
+            (
+                'learning_rate',
+                'guide_learning_rate',
+                'validate_every_minutes',
+                'checkpoint_every_minutes',
+            ),
+            'above 0',
+            0.0,
+        ),
     ],
 )
 def test_weights_and_rates_that_cannot_be_are_quoted(names, allowed, wrong):
@@ -172,7 +192,7 @@ def test_a_killed_run_loses_only_what_came_after_its_last_checkpoint(
     out = tmp_path / 'out'
     arguments = command(
         out, frames_folder, validation_folder, initial_weights,
-        'steps=100000', 'validate_every_minutes=0.02',
+        'steps=100000', 'checkpoint_every_minutes=0.02',
     )  # fmt: skip
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     process = subprocess.Popen(
@@ -293,6 +313,183 @@ def test_what_cannot_be_written_does_not_end_the_training(
     assert done.returncode == 0, done.stderr
     assert 'could not be written' in done.stderr
     assert (out / 'last.ckpt').is_file()
+
+
+def small_run(frames_folder, validation_folder, initial_weights, *more):
+    options = [
+        *OPTIONS,
+        f'initial_weights={json.dumps(str(initial_weights))}',
+        f'train.path={json.dumps(str(frames_folder))}',
+        f'validation.path={json.dumps(str(validation_folder))}',
+        'degradation=scale=4',
+    ]
+    return load_config('embedded', [*options, *more])
+
+
+def train_here(config, out):
+    return train(config, out, trainer_options={'accelerator': 'cpu', 'devices': 1})
+
+
+def held(out):
+    return torch.load(out / 'last.ckpt', weights_only=True)
+
+
+def test_a_full_disk_costs_neither_the_training_nor_the_former_checkpoint(
+    tmp_path, frames_folder, validation_folder, initial_weights, monkeypatch, capsys
+):
+    def full(*_, **__):
+        raise OSError(28, 'No space left on device')
+
+    def full_for_weights(*_, **__):
+        raise SafetensorError('I/O error: No space left on device')
+
+    out = tmp_path / 'out'
+    arguments = (frames_folder, validation_folder, initial_weights)
+    train_here(small_run(*arguments, 'steps=1'), out)
+    assert 'could not be written' not in capsys.readouterr().err
+    best = read_metadata(out / 'best')['step']
+    former = (out / 'last.ckpt').read_bytes()
+    with monkeypatch.context() as disk:
+        disk.setattr(event_file_writer.EventFileWriter, 'add_event', full)
+        disk.setattr(Path, 'write_bytes', full)
+        disk.setattr('depth_sr_ros.model.depth_sr.save_file', full_for_weights)
+        train_here(small_run(*arguments, 'steps=3'), out)
+    told = capsys.readouterr().err
+    assert told.count(f'{out / "tensorboard"}: curves could not be written') == 1
+    assert f'{out / "last.ckpt"}: the checkpoint could not be written' in told
+    assert (out / 'last.ckpt').read_bytes() == former
+    assert read_metadata(out / 'best')['step'] == best
+    assert not list(out.glob('*.part'))
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_an_unreadable_frame_costs_only_the_step_that_needs_it(
+    tmp_path, frames_folder, validation_folder, initial_weights, workers
+):
+    damaged = tmp_path / 'frames'
+    shutil.copytree(frames_folder, damaged)
+    arguments = (validation_folder, initial_weights, 'steps=3', 'seed=0')
+    config = small_run(damaged, *arguments, f'workers={workers}')
+    # The frame of the third step's first sample.
+    name = FusionSamples(RGBDFolder(damaged), config)._frame(4).name
+    whole = (damaged / 'rgb' / f'{name}.png').read_bytes()
+    (damaged / 'rgb' / f'{name}.png').write_bytes(whole[:100])
+    out = tmp_path / 'out'
+    with pytest.raises(DatasetError) as caught:
+        train_here(config, out)
+    assert str(caught.value).startswith(str(damaged / 'rgb' / f'{name}.png'))
+    assert '\n' not in str(caught.value)
+    assert held(out)['global_step'] == 2
+    (damaged / 'rgb' / f'{name}.png').write_bytes(whole)
+    for folder in (out, tmp_path / 'undisturbed'):
+        train_here(small_run(damaged, *arguments), folder)
+    assert_same_weights(held(out), held(tmp_path / 'undisturbed'))
+
+
+def assert_same_weights(one, other):
+    assert one['global_step'] == other['global_step']
+    for part in ('state_dict', 'current_model_state'):
+        for name, tensor in one[part].items():
+            torch.testing.assert_close(tensor, other[part][name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('minutes', [1e-9, 60])
+def test_a_validation_that_fails_costs_no_step(
+    tmp_path, frames_folder, validation_folder, initial_weights, minutes
+):
+    damaged = tmp_path / 'validation'
+    shutil.copytree(validation_folder, damaged)
+    file = damaged / 'rgb' / '000.png'
+    whole = file.read_bytes()
+    arguments = (frames_folder, damaged, initial_weights)
+    outs = tmp_path / 'out', tmp_path / 'undisturbed'
+    for out in outs:
+        train_here(small_run(*arguments, 'steps=1'), out)
+    file.write_bytes(whole[:100])
+    config = small_run(*arguments, 'steps=3', f'validate_every_minutes={minutes}')
+    with pytest.raises(DatasetError, match=r'000\.png'):
+        train_here(config, outs[0])
+    # In mid-run it fails while the averaged weights are where those of the training belong.
+    assert held(outs[0])['global_step'] == (2 if minutes < 1 else 3)
+    file.write_bytes(whole)
+    for out in outs:
+        train_here(config, out)
+    assert_same_weights(*(held(out) for out in outs))
+
+
+def test_better_weights_than_the_checkpoint_knows_of_are_not_overwritten(
+    tmp_path, frames_folder, validation_folder, initial_weights
+):
+    out = tmp_path / 'out'
+    arguments = (frames_folder, validation_folder, initial_weights)
+    train_here(small_run(*arguments, 'steps=1'), out)
+    # As when the run was killed after a validation, before the next checkpoint.
+    header = {**read_metadata(out / 'best'), 'score': '0.00001', 'step': 'of before'}
+    del header['format'], header['config']
+    DepthSR(TINY).save(out / 'best', metadata=header)
+    train_here(small_run(*arguments, 'steps=2'), out)
+    assert read_metadata(out / 'best')['step'] == 'of before'
+    assert read_metadata(out / 'latest')['step'] == '2'
+
+
+def test_a_guide_that_is_trained_too_learns_from_whole_frames(
+    tmp_path, frames_folder, validation_folder
+):
+    architecture = {
+        **DEPTH_ANYTHING_EMBEDDED,
+        'backbone_config': {**DEPTH_ANYTHING_EMBEDDED['backbone_config'], 'hidden_size': 32},
+        'reassemble_hidden_size': 32,
+        'neck_hidden_sizes': [8, 8, 8, 8],
+        'fusion_hidden_size': 8,
+        'head_hidden_size': 8,
+    }
+    guide = RelativeDepthConfig(architecture=architecture, short_side=28)
+    DepthSR(dataclasses.replace(TINY, relative_depth=guide)).save(tmp_path / 'initial')
+    arguments = (frames_folder, validation_folder, tmp_path / 'initial', 'joint_guide=true')
+    shares = 'guides={none: 0.0, small: 1.0, imitated: 0.0}'
+    more = ('steps=2', 'guide_learning_rate=0.01', 'learning_rate=0.01', 'ema_decay=0.0')
+    train_here(small_run(*arguments, shares, *more), tmp_path / 'out')
+    before, after = (
+        DepthSR.from_pretrained(tmp_path / name).relative_depth.state_dict()
+        for name in ('initial', 'out/latest')
+    )
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_checkpoint_of_another_model_is_named(
+    tmp_path, frames_folder, validation_folder, initial_weights
+):
+    out = tmp_path / 'out'
+    arguments = (frames_folder, validation_folder)
+    train_here(small_run(*arguments, initial_weights, 'steps=1'), out)
+    wider = dataclasses.replace(TINY.fusion, widths=(16, 16, 24, 40))
+    DepthSR(dataclasses.replace(TINY, fusion=wider)).save(tmp_path / 'wider')
+    with pytest.raises(ValueError, match=r'last\.ckpt is of another model .* \d+ more\): use'):
+        train_here(small_run(*arguments, tmp_path / 'wider', 'steps=2'), out)
+
+
+@pytest.mark.parametrize('devices', [1, 2])
+def test_machines_and_their_processes_share_the_samples(
+    tmp_path, frames_folder, validation_folder, initial_weights, monkeypatch, devices
+):
+    shares = []
+
+    def fit(_trainer, _module, loader, *_, **__):
+        shares.append(list(loader.sampler))
+        raise InterruptedTraining(0)
+
+    monkeypatch.setattr(pl.Trainer, 'fit', fit)
+    config = small_run(frames_folder, validation_folder, initial_weights, 'steps=2')
+    options = {'accelerator': 'cpu', 'devices': devices, 'num_nodes': 2, 'strategy': 'ddp'}
+    for node in range(2):
+        for process in range(devices):
+            monkeypatch.setenv('NODE_RANK', str(node))
+            monkeypatch.setenv('LOCAL_RANK', str(process))
+            with pytest.raises(KeyboardInterrupt):
+                train(config, tmp_path / 'out', trainer_options=options)
+    assert sorted(index for share in shares for index in share) == list(
+        range(2 * config.batch_size * 2 * devices)
+    )
 
 
 def test_training_goes_on_from_weights_of_a_network_that_has_grown_since(tmp_path, monkeypatch):
