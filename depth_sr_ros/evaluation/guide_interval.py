@@ -15,7 +15,6 @@ from depth_sr_ros.evaluation.cases import Case
 from depth_sr_ros.evaluation.metrics import near_depth_edges, rmse
 from depth_sr_ros.evaluation.network import IMITATED_QUALITY
 from depth_sr_ros.pipeline import DepthSRPipeline, DepthSRResult
-from depth_sr_ros.point_samples import FindSampling, find_sampling
 from depth_sr_ros.stream import DepthSRStream
 
 # In the place of a data set's folder: the demo's clip, one way.
@@ -52,11 +51,11 @@ class _ImitatedGuide:
         *,
         out: np.ndarray | None = None,
         relative: np.ndarray | None = None,
-        sampling_of: FindSampling = find_sampling,
+        **camera: Any,
     ) -> DepthSRResult:
         if relative is None:
             relative = self.relative_depth(rgb)
-        return self._pipeline(rgb, depth, out=out, relative=relative, sampling_of=sampling_of)
+        return self._pipeline(rgb, depth, out=out, relative=relative, **camera)
 
 
 def measure_intervals(
