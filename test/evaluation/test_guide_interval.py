@@ -16,9 +16,9 @@ from depth_sr_ros.point_samples import SamplingMemory
 class Pipeline:
     """Believes its guide: what it is given as relative depth is its answer, at the right scale."""
 
-    def __call__(self, rgb, depth, *, out=None, relative=None, sampling_of=None):
+    def __call__(self, rgb, depth, *, out=None, relative=None, **camera):
         # With a guide a stream asks, which knows its camera.
-        assert relative.size < 5 or isinstance(sampling_of, SamplingMemory)
+        assert relative.size < 5 or isinstance(camera['sampling_of'], SamplingMemory)
         inverse = np.full(rgb.shape[:2], relative.mean()) if relative.size < 5 else relative
         return SimpleNamespace(depth=(4.0 - 2.0 * inverse).astype(np.float32))
 
