@@ -396,7 +396,6 @@ class DepthSRPipeline:
             out = np.empty((height, width), np.float32)
         measured = self._as_measured(depth, without_repetition)
         measured = self._at_its_pixels(rgb, measured, sampling_of)
-        self._engine.mark('inspect')
         confidence = self._engine.run(rgb, measured, out, relative)
         return DepthSRResult(out, confidence)
 

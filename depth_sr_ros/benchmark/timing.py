@@ -62,7 +62,8 @@ class EventClock:
     def __call__(self, stage: str) -> None:
         event = torch.cuda.Event(enable_timing=True)
         event.record()
-        if stage == 'start':
+        # What is inspected before is no matter of the GPU, nor on the engine's stream.
+        if stage in ('start', 'inspect'):
             self._first = event
         self._last = event
 

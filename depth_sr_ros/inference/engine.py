@@ -15,8 +15,8 @@ class Engine(Protocol):
     `DepthSRPipeline` checks sizes, types and that there is a measurement at all, before it asks.
 
     Attributes:
-        mark: called with the name of each stage as it ends, for timing; before that, by the
-            pipeline, with 'start' and 'inspect'.
+        mark: called with the name of each stage as it ends, for timing; the pipeline has called it
+            with 'start', and 'inspect', which is what it does itself, ends where the engine begins.
     """
 
     mark: Callable[[str], None]

@@ -30,6 +30,7 @@ class InterpolationEngine:
         out: np.ndarray,
         relative: np.ndarray | None = None,
     ) -> np.ndarray:
+        self.mark('inspect')
         with torch.inference_mode():
             # A copy: torch warns about arrays that it may not write to.
             measured = torch.from_numpy(np.array(depth, order='C'))[None, None]

@@ -107,6 +107,7 @@ class OnnxEngine:
     ) -> np.ndarray:
         if self._model is None:
             raise RuntimeError('the engine has been closed')
+        self.mark('inspect')
         given = relative
         if relative is None and self._guide is not None:
             relative = self._ask_guide(rgb)

@@ -74,6 +74,7 @@ class OnnxFileEngine:
                 f'{_text(*came)} came: export it again with --size {width}x{height} '
                 f'--depth-size {columns}x{rows}'
             )
+        self.mark('inspect')
         inputs = {'rgb': np.ascontiguousarray(rgb), 'depth': np.ascontiguousarray(depth)}
         dense_depth, confidence = self._session.run(None, inputs)
         self.mark('fusion')

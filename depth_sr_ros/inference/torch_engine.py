@@ -281,6 +281,7 @@ class TorchEngine:
         prepare: bool = False,
     ) -> np.ndarray:
         mark = self.mark
+        mark('inspect')
         image = self._staging.upload('rgb', rgb)
         measured = self._staging.upload('depth', depth)
         guide = None

@@ -34,12 +34,11 @@ from depth_sr_ros.model.interpolation import valid_mask
 from depth_sr_ros.model.relative_depth import normalise_relative_depth
 from depth_sr_ros.model.repetition import RUN_LENGTHS
 from depth_sr_ros.nearest_upsampling import undo_nearest_upsampling
+from depth_sr_ros.pipeline import ASPECT_TOLERANCE
 from depth_sr_ros.training.config import SourceConfig, TrainingConfig
 
 Sample = dict[str, Tensor]
 
-# Of RGB and depth that cover the same field of view.
-_ASPECT_TOLERANCE = 0.02
 # A crop with less known truth than this teaches nothing.
 _MINIMUM_TRUTH = 0.2
 _CROP_ATTEMPTS = 8
@@ -209,10 +208,10 @@ def at_depth_size(frame: RGBDFrame) -> RGBDFrame:
     if (rows, columns) == (height, width):
         return frame
     aspect = rows * width / (height * columns)
-    if rows > height or columns > width or abs(aspect - 1) > _ASPECT_TOLERANCE:
+    if rows > height or columns > width or abs(aspect - 1) > ASPECT_TOLERANCE:
         raise DatasetError(
             f'{frame.name}: depth is {columns} x {rows} and rgb {width} x {height}: training needs '
-            f'depth of the same aspect (within {_ASPECT_TOLERANCE:.0%}) and no larger'
+            f'depth of the same aspect (within {ASPECT_TOLERANCE:.0%}) and no larger'
         )
     rgb = cv2.resize(frame.rgb, (columns, rows), interpolation=cv2.INTER_AREA)
     return dataclasses.replace(frame, rgb=rgb, intrinsics=None)  # those were of the former size
